@@ -1,0 +1,1 @@
+"""envgraph: the environment that trained your model, the same tomorrow."""

@@ -1,0 +1,140 @@
+"""What an environment resolved to, once and for all, on one platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from envgraph_store.digest import Digest
+
+Manager = Literal["conda", "pip"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPackage:
+    """One package with everything that says which bytes it is.
+
+    The first seven fields are its identity. The others are recorded beside it: a
+    mirror, an index of another day or a re-upload of the same bytes changes them
+    and not the environment. For pip packages ``build`` and ``channel`` are empty
+    and ``subdir`` is empty; ``file_name`` is the wheel's.
+    """
+
+    manager: Manager
+    name: str
+    version: str
+    build: str
+    subdir: str
+    sha256: Digest
+    channel: str
+    """Canonical channel name (``conda-forge``), never an address with credentials."""
+
+    file_name: str = ""
+    url: str = ""
+    """Without credentials; tokens appear as ``${VARIABLE}``."""
+
+    size: int = 0
+    """Bytes of the archive. Always known: what a channel does not say is measured."""
+
+    md5: str = ""
+    build_number: int = 0
+    noarch: Literal["", "python", "generic"] = ""
+    depends: tuple[str, ...] = ()
+    constrains: tuple[str, ...] = ()
+    timestamp_ms: int = 0
+    license: str = ""
+    python_site_packages_path: str = ""
+    """Of the package ``python`` only: as repodata says it (CEP 17), else empty."""
+
+    direct: bool = False
+    """The user named it; the others came along."""
+
+    reproducible: bool = True
+    """False for a wheel that was built here from an sdist or a VCS line."""
+
+    def identity(self) -> dict[str, object]:
+        """The document that enters the lock identity."""
+        return {
+            "manager": self.manager,
+            "name": self.name,
+            "version": self.version,
+            "build": self.build,
+            "subdir": self.subdir,
+            "sha256": self.sha256,
+            "channel": self.channel,
+        }
+
+    @property
+    def title(self) -> str:
+        """``numpy 2.1.0 py312h_0`` for people."""
+        return " ".join(part for part in (self.name, self.version, self.build) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseLayer:
+    """A layer of a base image, as its manifest and config describe it."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    diff_id: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class LockedBase:
+    """A base image by digest. For ``scratch`` there is no manifest and no layer."""
+
+    reference: str
+    manifest: Digest | None = None
+    manifest_media_type: str = ""
+    config: Digest | None = None
+    layers: tuple[BaseLayer, ...] = ()
+
+    @property
+    def is_scratch(self) -> bool:
+        """Nothing at all lies below the environment."""
+        return self.manifest is None
+
+
+@dataclass(frozen=True, slots=True)
+class LockedEnvironment:
+    """The lock of one environment on one platform.
+
+    ``packages`` are ordered: conda by name, then pip by name. ``definition`` and
+    ``pin_key`` say what it answers; :func:`envgraph.model.identity.lock_identity`
+    says what it is.
+    """
+
+    definition: Digest
+    pin_key: Digest
+    platform: str
+    base: LockedBase
+    packages: tuple[LockedPackage, ...] = ()
+    steps: tuple[str, ...] = ()
+    """Docker steps, canonical, in order."""
+
+    created: str = field(default="", compare=False)
+    """UTC, ``2026-11-23T04:25:00Z``: when the pins were taken."""
+
+    solver: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Names and versions of what solved it, for the record."""
+
+    @property
+    def python(self) -> LockedPackage | None:
+        """The locked conda package ``python``, if there is one."""
+        for package in self.packages:
+            if package.manager == "conda" and package.name == "python":
+                return package
+        return None
+
+    @property
+    def site_packages(self) -> str:
+        """``lib/python3.12/site-packages`` below the prefix; empty without Python."""
+        python = self.python
+        if python is None:
+            return ""
+        if python.python_site_packages_path:
+            return python.python_site_packages_path
+        major, minor, *_ = python.version.split(".")
+        return f"lib/python{major}.{minor}/site-packages"

@@ -1,0 +1,144 @@
+"""What a user asked for: values made by :mod:`envgraph.spec`, read by everybody.
+
+Nothing here is resolved. Every piece of text that a diagnostic may later have
+to point at carries its :class:`~envgraph.errors.SourceLocation`, which never
+enters an identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from envgraph.errors import SourceLocation
+from envgraph_store.digest import Digest
+
+Kind = Literal["curated", "user-managed", "system-managed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One conda dependency as written, trimmed, spaces collapsed, name lower-cased."""
+
+    text: str
+    source: SourceLocation | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PipLine:
+    """One line of a pip section after ``-r`` and ``-c`` files were put in its place.
+
+    ``kind``: ``requirement`` (PEP 508, name normalised by PEP 503), ``constraint``
+    (the same, from a ``-c`` file), ``option`` (an index option such as
+    ``--extra-index-url X``, one spelling), ``project`` (a local folder or file,
+    ``text`` is the path as written, ``tree`` its content) or ``url`` (a wheel,
+    sdist or VCS address). ``editable`` for ``-e``.
+    """
+
+    kind: Literal["requirement", "constraint", "option", "project", "url"]
+    text: str
+    editable: bool = False
+    tree: Digest | None = None
+    path: str | None = field(default=None, compare=False)
+    source: SourceLocation | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CondaSpec:
+    """A conda environment file. ``channels`` is None when the file names none.
+
+    A relative path in ``channels`` keeps the text that was written (that is what
+    identity sees); ``channel_paths`` maps it to the absolute folder.
+    ``variables`` is the file's own ``variables:`` (part of the runtime).
+    """
+
+    name: str | None = None
+    channels: tuple[str, ...] | None = None
+    dependencies: tuple[Requirement, ...] = ()
+    pip: tuple[PipLine, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    platforms: tuple[str, ...] = ()
+    file: str | None = field(default=None, compare=False)
+    channel_paths: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedInput:
+    """A file or folder that a docker step copies: path as written, content, mode."""
+
+    path: str
+    tree: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class DockerStep:
+    """One Dockerfile instruction laid on the base, with what it copies."""
+
+    instruction: str
+    inputs: tuple[CopiedInput, ...] = ()
+    source: SourceLocation | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSpec:
+    """A Docker build context: its folder (or URL), its tree after ignore rules."""
+
+    path: str
+    dockerfile_path: str = "Dockerfile"
+    tree: Digest | None = None
+    source: SourceLocation | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An inference route of an Azure ML environment."""
+
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    """All three routes, or none of them."""
+
+    liveness_route: Route
+    readiness_route: Route
+    scoring_route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """One environment file, read and checked.
+
+    ``image`` is the normalised base reference (``scratch``, ``oci:…``,
+    ``docker-archive:…``, ``docker.io/library/python:latest``); exactly one of
+    ``image`` and ``build`` is set. ``inputs`` lists every file that was read to
+    make this value, absolute, in reading order: what the quick path watches.
+    """
+
+    name: str
+    image: str | None = None
+    build: BuildSpec | None = None
+    conda: CondaSpec | None = None
+    docker_steps: tuple[DockerStep, ...] = ()
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+    inference_config: InferenceConfig | None = None
+    platforms: tuple[str, ...] = ()
+    version: str | None = None
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    os_type: Literal["linux", "windows"] = "linux"
+    source: SourceLocation | None = field(default=None, compare=False)
+    inputs: tuple[str, ...] = field(default=(), compare=False)
+    image_path: str | None = field(default=None, compare=False)
+    """For ``oci:`` and ``docker-archive:`` the absolute path behind the reference."""
+
+    @property
+    def kind(self) -> Kind:
+        """``system-managed`` when there is a conda file, else ``user-managed``.
+
+        ``curated`` is a property of the registry that an environment came from.
+        """
+        return "system-managed" if self.conda is not None else "user-managed"
