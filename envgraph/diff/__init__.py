@@ -1,0 +1,1 @@
+"""Differences between environments: pure functions over values."""

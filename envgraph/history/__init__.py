@@ -1,0 +1,1 @@
+"""Versions of environments: read from and appended to hash-linked records."""

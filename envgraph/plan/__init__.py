@@ -1,0 +1,1 @@
+"""Plans: the pure difference between what locks ask for and what the store holds."""

@@ -1,0 +1,28 @@
+"""What is there: an observation of the store, made by ``refresh``, read by ``plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from envgraph.model.canonical import NodeKey
+from envgraph.model.locked import LockedEnvironment
+from envgraph.model.records import VersionRecord
+from envgraph_store.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """``built``: nodes whose result is whole in the store. ``images``: the manifest (or
+    index) digest of image nodes that are built, or that can be computed because every
+    layer is known. ``latest`` and ``taken`` are versions by environment name;
+    ``previous_locks`` are the locks of the latest versions, by name and platform.
+    """
+
+    built: frozenset[NodeKey] = frozenset()
+    images: Mapping[NodeKey, Digest] = field(default_factory=dict)
+    archives: frozenset[Digest] = frozenset()
+    latest: Mapping[str, VersionRecord] = field(default_factory=dict)
+    taken: Mapping[str, Mapping[str, VersionRecord]] = field(default_factory=dict)
+    previous_locks: Mapping[str, Mapping[str, LockedEnvironment]] = field(default_factory=dict)
+    generation: str = ""

@@ -1,0 +1,54 @@
+"""What should be: one environment with its locks and the graph nodes it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from envgraph.model.canonical import NodeKey
+from envgraph.model.locked import LockedEnvironment
+from envgraph.model.spec import EnvironmentSpec
+from envgraph_store.digest import Digest
+
+LockOrigin = Literal["committed", "edited", "store", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedTarget:
+    """The lock of one platform and where it was found."""
+
+    lock: LockedEnvironment
+    identity: Digest
+    origin: LockOrigin
+    image: NodeKey
+    lockfile_current: bool = True
+    """The committed lockfile holds this lock; False when apply has to write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One environment as desired. ``platforms`` keeps the workspace's order."""
+
+    spec: EnvironmentSpec
+    definition: Digest
+    runtime: Digest
+    platforms: Mapping[str, LockedTarget]
+    image: NodeKey
+    """The final node: the image, or the index over several platforms."""
+
+    image_name: str
+    pinned: bool = True
+    """The store knows these pins; False when apply has to record them."""
+
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The environment's name."""
+        return self.spec.name
+
+    @property
+    def first(self) -> LockedTarget:
+        """The first platform's lock."""
+        return next(iter(self.platforms.values()))
