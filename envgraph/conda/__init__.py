@@ -1,0 +1,1 @@
+"""Conda channels and packages: solve, fetch, link. The only importer of rattler."""

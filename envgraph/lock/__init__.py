@@ -1,0 +1,1 @@
+"""Locks: resolve an environment once, write it down, read it back."""

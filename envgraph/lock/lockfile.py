@@ -1,0 +1,214 @@
+"""``locks/<name>.conda-lock.yml``: conda-lock's v1 format, written and read.
+
+Any reader of conda-lock v1 can use the file. What v1 has no place for lies in
+``metadata.custom_metadata``, one string per key so that a changed package
+changes its own lines only::
+
+    envgraph.format                   "1"
+    envgraph.content                  sha256 of everything else: tells hand edits
+    envgraph.lock/PLATFORM            JSON: definition, pin key, base, steps, created, solver
+    envgraph.package/PLATFORM/MANAGER/NAME    JSON: what v1 lacks of this package
+
+The file holds no secret: addresses carry references (``${NAME}``) or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from envgraph.conda import credentials
+from envgraph.errors import Diagnostic, InputError, SourceLocation
+from envgraph.lock.lockread import read_document
+from envgraph.model.canonical import digest_of
+from envgraph.model.documents import base_document, package_document
+from envgraph.model.locked import LockedEnvironment, LockedPackage
+
+FORMAT: Final = "1"
+LARGEST_LOCKFILE: Final = 64 * 1024 * 1024
+_WIDTH: Final = 1_000_000_000
+_HEADER: Final = """\
+# Written by envgraph in conda-lock's format (https://conda.github.io/conda-lock).
+# Do not edit: change the environment file, or use `envgraph lock --update PACKAGE`.
+"""
+_IN_V1: Final = ("manager", "name", "version", "build", "sha256", "url")
+
+
+@dataclass(frozen=True, slots=True)
+class LockfileContent:
+    """What a lockfile holds. ``edited``: not as envgraph wrote it."""
+
+    locks: Mapping[str, LockedEnvironment]
+    edited: bool = False
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def lockfile_text(locks: Sequence[LockedEnvironment], sources: Sequence[str] = ()) -> str:
+    """The file's text for these platforms: equal locks give equal text."""
+    from envgraph.lock.condalock import build_document
+
+    ordered = sorted(locks, key=lambda lock: lock.platform)
+    if len({lock.platform for lock in ordered}) != len(ordered):
+        raise InputError("two locks of one platform cannot share a file", code="lock-platform")
+    custom = {"envgraph.format": FORMAT}
+    for lock in ordered:
+        custom[f"envgraph.lock/{lock.platform}"] = _json(
+            {
+                "definition": str(lock.definition),
+                "pin_key": str(lock.pin_key),
+                "base": base_document(lock.base),
+                "steps": list(lock.steps),
+                "created": lock.created,
+                "solver": dict(lock.solver),
+            }
+        )
+        for package in lock.packages:
+            key = f"envgraph.package/{lock.platform}/{package.manager}/{package.name}"
+            custom[key] = _json(_extra(package))
+    document = build_document(ordered, _channels(ordered), sources, custom)
+    custom["envgraph.content"] = str(content_digest(document))
+    document["metadata"]["custom_metadata"] = dict(sorted(custom.items()))
+    return _HEADER + _dump(document)
+
+
+def _extra(package: LockedPackage) -> dict[str, Any]:
+    document = package_document(package)
+    for name in _IN_V1:
+        document.pop(name, None)
+    if package.manager == "conda":
+        document.pop("md5", None)
+    return document
+
+
+def content_digest(document: Mapping[str, Any]) -> object:
+    """The digest over everything but itself, the time note and the source paths."""
+    metadata = dict(document["metadata"])
+    metadata.pop("time_metadata", None)
+    metadata.pop("sources", None)
+    custom = dict(metadata.get("custom_metadata") or {})
+    custom.pop("envgraph.content", None)
+    metadata["custom_metadata"] = custom
+    return digest_of("lockfile/1", {**document, "metadata": metadata})
+
+
+def _channels(locks: Sequence[LockedEnvironment]) -> list[str]:
+    """Where the packages came from, in order of first use, as conda reads it."""
+    found: dict[str, None] = {}
+    for lock in locks:
+        for package in lock.packages:
+            if package.manager == "conda" and package.url:
+                tail = f"/{package.subdir}/{package.file_name}"
+                found.setdefault(package.url.removesuffix(tail), None)
+    return list(found)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(
+        dict(document), Dumper=dumper, sort_keys=False, allow_unicode=True, width=_WIDTH
+    )
+    return text
+
+
+def write_lockfile(
+    path: Path, locks: Sequence[LockedEnvironment], *, sources: Sequence[str] = ()
+) -> None:
+    """Write or replace the lockfile: the old one or the new one is there, never half.
+
+    ``sources`` are paths of the files that were locked, for people; relative ones
+    keep the file the same on every machine. Raises InputError when it cannot be written.
+    """
+    text = lockfile_text(locks, sources)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = path.resolve() if path.is_symlink() else path
+        handle, temporary = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp"
+        )
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(_mode(target))
+        Path(temporary).replace(target)
+        temporary = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written", code="lock-write", detail=error.strerror or str(error)
+        ) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int:
+    try:
+        return target.stat().st_mode & 0o777
+    except OSError:
+        mask = os.umask(0o022)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_lockfile(path: Path) -> LockfileContent:
+    """Read a lockfile strictly. Raises InputError with every problem, lines included.
+
+    A lock of conda-lock's own making, or one that was edited by hand so that its
+    own digest no longer fits, has ``edited`` set; a platform without envgraph's
+    metadata is left out of ``locks``, and a diagnostic says so.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_LOCKFILE:
+            raise InputError(f"{path} is too large for a lockfile ({size} bytes)", code="lock-size")
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read", code="lock-unreadable", detail=error.strerror or str(error)
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8",
+            code="lock-unreadable",
+            detail=str(error),
+            source=SourceLocation(str(path)),
+        ) from None
+    document, locks, diagnostics = read_document(text, str(path))
+    recorded = (document["metadata"].get("custom_metadata") or {}).get("envgraph.content")
+    edited = recorded != str(content_digest(document))
+    if edited:
+        from envgraph.lock.condalock import check_document
+        from envgraph.lock.lockread import place_of
+
+        wrong = [
+            Diagnostic(
+                "lock-format",
+                ".".join(str(part) for part in where) + ": " + credentials.mask(message),
+                source=place_of(text, str(path), where),
+            )
+            for where, message in check_document(document)
+        ]
+        if wrong:
+            raise InputError(wrong)
+    return LockfileContent(locks, edited, tuple(diagnostics))
