@@ -1,0 +1,86 @@
+"""Image manifests and indexes: from descriptors to bytes. Pure.
+
+The bytes depend on digests, sizes and types alone: no name, time or reference
+enters them, so equal layers and configs are one image, whatever it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from envgraph.errors import PlatformError
+from envgraph.model.locked import BaseLayer
+from envgraph.model.oci import (
+    LAYER_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Platform,
+    document_bytes,
+    oci_platform,
+)
+
+__all__ = ["Descriptor", "image_index", "image_manifest", "index_entry", "platform_of"]
+
+BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+
+
+def image_manifest(
+    config: Descriptor,
+    base_layers: Sequence[BaseLayer],
+    layers: Sequence[Descriptor],
+) -> bytes:
+    """The manifest of ``layers`` on ``base_layers``, bottom first, as an OCI document.
+
+    Docker media types of the base become the OCI types of the same bytes, so
+    digests stay. ValueError when a layer's type is one that nobody reads.
+    """
+    below = [Descriptor(layer.media_type, layer.digest, layer.size) for layer in base_layers]
+    return document_bytes(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": config.to_json(),
+            "layers": [_layer(layer).to_json() for layer in (*below, *layers)],
+        }
+    )
+
+
+def _layer(layer: Descriptor) -> Descriptor:
+    media_type = LAYER_TYPES.get(layer.media_type)
+    if media_type is None:
+        raise ValueError(f"no layer is of the type {layer.media_type[:100]!r}")
+    return Descriptor(media_type, layer.digest, layer.size)
+
+
+def image_index(manifests: Sequence[Descriptor]) -> bytes:
+    """The index over one image for each platform, sorted by platform.
+
+    ValueError when a platform is missing or there twice.
+    """
+    named = [(str(item.platform), item) for item in manifests if item.platform is not None]
+    if len(named) != len(manifests) or len({name for name, _ in named}) != len(named):
+        raise ValueError("an index needs one platform for each manifest, and each once")
+    return document_bytes(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [item.to_json() for _, item in sorted(named, key=lambda pair: pair[0])],
+        }
+    )
+
+
+def index_entry(platform: str, manifest: bytes) -> Descriptor:
+    """The index entry of a manifest for a conda platform such as ``linux-64``."""
+    from envgraph_store.digest import Digest
+
+    return Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest), platform_of(platform))
+
+
+def platform_of(platform: str) -> Platform:
+    """The OCI platform of a conda platform; PlatformError when images do not exist for it."""
+    found = oci_platform(platform)
+    if found is None:
+        raise PlatformError(f"images are for Linux, and {platform} is not", code="image-platform")
+    return found
