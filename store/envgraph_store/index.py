@@ -1,0 +1,69 @@
+"""``index.json``: the images by name, for other tools; derived from the refs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Final
+
+from envgraph_store import files
+from envgraph_store.digest import Digest, DigestError
+from envgraph_store.errors import RecordCorrupt, io_error
+from envgraph_store.layout import INDEX_FILE, MEDIA_TYPE_INDEX, REF_NAME, Folders, replace_file
+from envgraph_store.refs import Refs
+
+PREFIX: Final = "images/"
+"""Refs below this name are images."""
+
+_PASSED_ON: Final = ("platform", "artifactType")
+
+
+def build(refs: Refs) -> bytes:
+    """What ``index.json`` should hold: one descriptor for each image ref, by name."""
+    manifests = [_descriptor(name, ref.value) for name, ref in refs.list(PREFIX).items()]
+    manifests.sort(key=lambda entry: (entry["annotations"][REF_NAME], entry["digest"]))
+    document = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": manifests}
+    text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8")
+
+
+def rewrite(folders: Folders, refs: Refs) -> bool:
+    """Bring ``index.json`` up to date; the caller holds the index lock. False: it was."""
+    wanted = build(refs)
+    try:
+        if read(folders) == wanted:
+            return False
+        replace_file(folders["root"], INDEX_FILE, wanted, folders.disk)
+    except OSError as error:
+        raise io_error(error, "write", folders.path / INDEX_FILE) from error
+    return True
+
+
+def read(folders: Folders) -> bytes | None:
+    """The bytes of ``index.json``; None if it is no regular file or not there."""
+    try:
+        fd, status = files.open_regular(INDEX_FILE, folders["root"])
+    except OSError:
+        return None
+    try:
+        return os.pread(fd, status.st_size, 0)
+    finally:
+        os.close(fd)
+
+
+def _descriptor(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        annotations = {str(k): str(v) for k, v in (value.get("annotations") or {}).items()}
+        annotations[REF_NAME] = str(value["ref_name"])
+        descriptor = {
+            "mediaType": str(value["mediaType"]),
+            "digest": str(Digest(value["digest"])),
+            "size": int(value["size"]),
+            "annotations": annotations,
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, DigestError) as error:
+        raise RecordCorrupt(
+            f"the ref {name!r} is no image: it needs mediaType, digest, size and ref_name"
+        ) from error
+    descriptor.update({key: value[key] for key in _PASSED_ON if key in value})
+    return descriptor
