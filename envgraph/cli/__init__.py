@@ -1,0 +1,1 @@
+"""The command line: arguments → act → view. Only ``main`` exits, only views print."""

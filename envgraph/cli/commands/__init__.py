@@ -1,0 +1,1 @@
+"""One module per verb: ``SIGNATURE``, ``Arguments``, ``read`` and ``run``."""

@@ -1,0 +1,54 @@
+"""The entry: one place that turns whatever happened into an exit code, and exits.
+
+Exit codes: 0 done · 1 error · 2 changes (``--detailed-exitcode``) · 3 findings ·
+11 store locked · 70 a bug in envgraph · 130 / 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and leave with its exit code."""
+    argv = sys.argv[1:]
+    leave_at_once = False
+    try:
+        code = _quick_answer(argv)
+        if code is None:
+            from envgraph.cli.run import run_command
+
+            code, leave_at_once = run_command(argv)
+    except KeyboardInterrupt:
+        code, leave_at_once = 130, True
+    # The interpreter can crash on its way out once rattler was used, and it waits for
+    # threads that an interrupt left behind. The exit code must not lie for either.
+    if leave_at_once or "rattler" in sys.modules:
+        _flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _quick_answer(argv: Sequence[str]) -> int | None:
+    """``plan`` with nothing to do, answered from the snapshot; None: take the full path."""
+    if "plan" not in argv:
+        return None
+    try:
+        from envgraph.refresh.quick import answer
+    except ImportError:
+        return None
+    return answer(list(argv))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue

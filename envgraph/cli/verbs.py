@@ -1,0 +1,51 @@
+"""The verbs: which module answers each, and which ones a later version will have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
+    (
+        "From a file to an image",
+        (
+            ("init", "write a commented envgraph.yaml and an example environment"),
+            ("validate", "check environment files: every problem, with line and column"),
+            ("lock", "pin what is not pinned, or check that the locks are current"),
+            ("plan", "show what apply would do, and why; changes nothing"),
+            ("apply", "do it: lock, build what is missing, store, register a version"),
+        ),
+    ),
+    (
+        "Look and use",
+        (
+            ("list", "environments with their kind, version and image"),
+            ("show", "everything about one version"),
+            ("graph", "the build graph as dot, mermaid, json or svg"),
+            ("export", "the environment for conda, pip and container tools"),
+            ("run", "run a command on this machine with the same packages"),
+            ("shell", "the same, as an interactive shell"),
+        ),
+    ),
+    (
+        "Look after it",
+        (
+            ("store", "verify, collect garbage, show what takes the space"),
+            ("doctor", "what this machine lacks, and how to get it"),
+        ),
+    ),
+)
+"""Groups of (verb, summary) in the order in which help shows them."""
+
+VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
+
+LATER: Final = frozenset({
+    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "push",
+    "pull", "share", "bundle", "drift", "impact", "rebase", "job", "deployment", "audit",
+    "registry", "plugin", "studio",
+})  # fmt: skip
+"""Verbs of the command-line contract that this version does not have."""
+
+
+def module_of(verb: str) -> str:
+    """The module that answers a verb of :data:`VERBS`."""
+    return f"envgraph.cli.commands.{verb}"

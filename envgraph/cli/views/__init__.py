@@ -1,0 +1,1 @@
+"""What people and programs read: human text, JSON, and the one printer of diagnostics."""
