@@ -43,6 +43,15 @@ print(json.dumps({
 }))
 """
 
+_SITECUSTOMIZE = """# Debian's frozen site module looks for dist-packages; conda uses site-packages.
+import site
+import sys
+
+if sys.prefix == sys.base_prefix:
+    _folder = f"{sys.prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    site.addsitedir(_folder)
+    site.getsitepackages = lambda prefixes=None: [_folder]
+"""
 _LEFT_OUT = frozenset(
     ("__pycache__", "dist-packages", "idle_test", "idlelib", "site-packages", "test", "tests",
      "tkinter", "turtledemo", "EXTERNALLY-MANAGED", "sitecustomize.py", "turtle.py")
@@ -171,6 +180,8 @@ def _entries(python: PythonBuild) -> Iterator[Entry]:
             )
     yield from _standard_library(python)
     yield from _headers(python)
+    if python.kind == "debian":
+        yield Entry(f"lib/python{short}/sitecustomize.py", _SITECUSTOMIZE.encode())
     readme = "This folder is where conda and pip put third-party packages.\n"
     yield Entry(f"{python.site_packages}/README.txt", readme.encode())
 
@@ -226,9 +237,6 @@ def _text(python: PythonBuild, relative: Path, data: bytes) -> bytes:
     if python.kind != "debian":
         return data
     name = relative.as_posix()
-    if name == "site.py":
-        # Debian looks for dist-packages except in virtual environments.
-        return re.sub(rb"is_virtual_environment = .*", b"is_virtual_environment = True", data)
     if name == "sysconfig.py" or name == "sysconfig/__init__.py":
         outside = b'if sys.base_prefix != sys.prefix or hasattr(sys, "real_prefix"):'
         return data.replace(outside, b"if True:")

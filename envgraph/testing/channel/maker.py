@@ -9,7 +9,7 @@ from typing import Self
 from envgraph.testing.channel.archive import ArchiveFormat, Package
 from envgraph.testing.channel.cpython import PythonBuild, find_python, python_packages
 from envgraph.testing.channel.download import download_wheels
-from envgraph.testing.channel.indexing import index_channel
+from envgraph.testing.channel.indexing import Patch, index_channel, index_with_rattler
 from envgraph.testing.channel.wheels import WheelConverter, read_wheel
 
 
@@ -73,7 +73,15 @@ class ChannelMaker:
             self.add(*converter.convert(wheel))
         return self
 
-    def index(self) -> Self:
-        """Write the channel's index: ``repodata.json``, ``.json.zst``, shards."""
-        index_channel(self.folder)
+    def index(self, *, patch: Patch | None = None, shards: bool = True) -> Self:
+        """Write the channel's index: ``repodata.json``, ``.json.zst``, shards.
+
+        Equal archives give an equal index. ``patch`` may change or drop records.
+        """
+        index_channel(self.folder, patch=patch, shards=shards)
+        return self
+
+    def index_with_rattler(self) -> Self:
+        """Write the index with rattler's own indexer, which notes the time of indexing."""
+        index_with_rattler(self.folder)
         return self
