@@ -116,8 +116,8 @@ def _environment(
 ) -> list[str]:
     """``NAME=value`` lines: the base's in its order, then ours by name.
 
-    Later sources win: the base, activation, packages, conda's variables, the
-    user's. Without packages nothing is injected, and the base's Python stays.
+    Later sources win: the base, activation, packages, the user. Without packages
+    nothing is injected, and the base's Python stays.
     """
     inherited = dict(_variable(line) for line in _words(base, "Env"))
     ours: dict[str, str] = {}
@@ -126,18 +126,10 @@ def _environment(
         ours |= activated(options.prefix)
         ours["PATH"] = f"{options.prefix}/bin:{inherited.get('PATH') or DEFAULT_PATH}"
         ours |= activation_variables(layers)
-    ours |= runtime_variables(runtime)
+    ours |= runtime.get("environment_variables") or {}
     merged = inherited | ours
     names = [*inherited, *sorted(ours.keys() - inherited.keys())]
     return [f"{name}={merged[name]}" for name in names if merged[name] != UNSET]
-
-
-def runtime_variables(runtime: Mapping[str, Any]) -> dict[str, str]:
-    """The user's variables: conda's ``variables:``, and ``environment_variables`` over them."""
-    variables: dict[str, str] = {}
-    for key in ("variables", "environment_variables"):
-        variables |= dict(runtime.get(key) or {})
-    return variables
 
 
 def _labels(lock: LockedEnvironment, runtime: Mapping[str, Any]) -> dict[str, str]:

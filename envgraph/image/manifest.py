@@ -7,23 +7,28 @@ enters them, so equal layers and configs are one image, whatever it is called.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import replace
 
 from envgraph.errors import PlatformError
 from envgraph.model.locked import BaseLayer
 from envgraph.model.oci import (
     LAYER_TYPES,
-    OCI_INDEX,
-    OCI_MANIFEST,
+    OCI_IMAGE_INDEX,
+    OCI_IMAGE_MANIFEST,
     Descriptor,
     Platform,
     document_bytes,
     oci_platform,
 )
 
-__all__ = ["Descriptor", "image_index", "image_manifest", "index_entry", "platform_of"]
-
-BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+__all__ = [
+    "OCI_IMAGE_INDEX",
+    "OCI_IMAGE_MANIFEST",
+    "Descriptor",
+    "image_index",
+    "image_manifest",
+    "platform_of",
+]
 
 
 def image_manifest(
@@ -40,7 +45,7 @@ def image_manifest(
     return document_bytes(
         {
             "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
+            "mediaType": OCI_IMAGE_MANIFEST,
             "config": config.to_json(),
             "layers": [_layer(layer).to_json() for layer in (*below, *layers)],
         }
@@ -54,28 +59,23 @@ def _layer(layer: Descriptor) -> Descriptor:
     return Descriptor(media_type, layer.digest, layer.size)
 
 
-def image_index(manifests: Sequence[Descriptor]) -> bytes:
-    """The index over one image for each platform, sorted by platform.
+def image_index(manifests: Sequence[tuple[Descriptor, str]]) -> bytes:
+    """The index over one image for each conda platform, sorted by platform.
 
-    ValueError when a platform is missing or there twice.
+    ValueError when a platform is there twice.
     """
-    named = [(str(item.platform), item) for item in manifests if item.platform is not None]
-    if len(named) != len(manifests) or len({name for name, _ in named}) != len(named):
-        raise ValueError("an index needs one platform for each manifest, and each once")
+    entries = [replace(item, platform=platform_of(name)) for item, name in manifests]
+    if len({str(entry.platform) for entry in entries}) != len(entries):
+        raise ValueError("an index holds each platform once")
     return document_bytes(
         {
             "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [item.to_json() for _, item in sorted(named, key=lambda pair: pair[0])],
+            "mediaType": OCI_IMAGE_INDEX,
+            "manifests": [
+                entry.to_json() for entry in sorted(entries, key=lambda e: str(e.platform))
+            ],
         }
     )
-
-
-def index_entry(platform: str, manifest: bytes) -> Descriptor:
-    """The index entry of a manifest for a conda platform such as ``linux-64``."""
-    from envgraph_store.digest import Digest
-
-    return Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest), platform_of(platform))
 
 
 def platform_of(platform: str) -> Platform:

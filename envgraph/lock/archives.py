@@ -17,10 +17,10 @@ from envgraph.lock.sources import Tree, hash_file
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
     OCI_CONFIG,
+    OCI_IMAGE_MANIFEST,
     OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
-    OCI_MANIFEST,
     Descriptor,
     document_bytes,
     problem,
@@ -89,13 +89,13 @@ class DockerArchive:
         data = document_bytes(
             {
                 "schemaVersion": 2,
-                "mediaType": OCI_MANIFEST,
+                "mediaType": OCI_IMAGE_MANIFEST,
                 "config": config.to_json(),
                 "layers": [layer.to_json() for layer in layers],
             }
         )
         self._documents[Digest.of(data)] = data
-        return Descriptor(OCI_MANIFEST, Digest.of(data), len(data))
+        return Descriptor(OCI_IMAGE_MANIFEST, Digest.of(data), len(data))
 
     def _add_file(self, name: str, hashed: dict[str, Descriptor], media_type: str) -> Descriptor:
         if name not in hashed:

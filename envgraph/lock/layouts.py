@@ -11,8 +11,8 @@ from envgraph.model.oci import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
     DOCUMENT_LIMIT,
-    OCI_INDEX,
-    OCI_MANIFEST,
+    OCI_IMAGE_INDEX,
+    OCI_IMAGE_MANIFEST,
     REF_NAME,
     Descriptor,
     Index,
@@ -77,7 +77,7 @@ class OciLayout:
         data = self._read("index.json")
         document = read_object(data, what)
         check_case(document, ("manifests",), what)
-        index = read_document(data, str(document.get("mediaType", "")) or OCI_INDEX, what)
+        index = read_document(data, str(document.get("mediaType", "")) or OCI_IMAGE_INDEX, what)
         if not isinstance(index, Index):
             raise problem(what, "not an index")
         return index.manifests
@@ -140,9 +140,9 @@ def _leaves(layout: OciLayout, entries: Iterable[Descriptor], depth: int) -> Ite
     for entry in entries:
         if _ATTESTATION in entry.annotations:
             continue
-        if entry.media_type in (OCI_MANIFEST, DOCKER_MANIFEST):
+        if entry.media_type in (OCI_IMAGE_MANIFEST, DOCKER_MANIFEST):
             yield entry
-        elif entry.media_type in (OCI_INDEX, DOCKER_INDEX):
+        elif entry.media_type in (OCI_IMAGE_INDEX, DOCKER_INDEX):
             if depth >= _MAX_DEPTH:
                 raise problem(layout.title, f"indexes are nested more than {_MAX_DEPTH} deep")
             what = f"{layout.title}: index {entry.digest}"

@@ -20,8 +20,8 @@ from typing import Any, Final
 from envgraph.errors import IntegrityError
 from envgraph_store.digest import Digest, DigestError
 
-OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP: Final = OCI_LAYER + "+gzip"
@@ -115,6 +115,11 @@ class Descriptor:
     def config(cls, data: bytes) -> Descriptor:
         """The descriptor of an image config that was just made."""
         return cls(OCI_CONFIG, Digest.of(data), len(data))
+
+    @classmethod
+    def manifest(cls, digest: Digest, size: int) -> Descriptor:
+        """The descriptor of an image manifest."""
+        return cls(OCI_IMAGE_MANIFEST, digest, size)
 
     def to_json(self) -> dict[str, object]:
         """The descriptor's object; empty parts are left out."""
@@ -230,10 +235,10 @@ def read_document(data: bytes, media_type: str, what: str) -> Manifest | Index:
     has_layers = "layers" in document or "config" in document
     if has_layers and "manifests" in document:
         raise problem(what, "it is a manifest and an index at once")
-    kind = said or media_type or (OCI_MANIFEST if has_layers else OCI_INDEX)
-    if kind in (OCI_MANIFEST, DOCKER_MANIFEST) and has_layers:
+    kind = said or media_type or (OCI_IMAGE_MANIFEST if has_layers else OCI_IMAGE_INDEX)
+    if kind in (OCI_IMAGE_MANIFEST, DOCKER_MANIFEST) and has_layers:
         return _read_manifest(document, kind, what)
-    if kind in (OCI_INDEX, DOCKER_INDEX) and "manifests" in document:
+    if kind in (OCI_IMAGE_INDEX, DOCKER_INDEX) and "manifests" in document:
         entries = _objects(document["manifests"], "manifests", what)
         return Index(kind, tuple(_read_descriptor(entry, what) for entry in entries))
     raise problem(what, f"neither a manifest nor an index (its type is {kind[:100]!r})")
