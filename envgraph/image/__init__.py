@@ -1,0 +1,1 @@
+"""Images without a daemon: archives become layers, layers become an OCI image."""
