@@ -13,7 +13,7 @@ Sources: OCI image-spec 1.1, Docker image manifest version 2 schema 2.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -154,8 +154,17 @@ class Index:
 
 def document_bytes(document: Mapping[str, object]) -> bytes:
     """The one way in which image documents are written: sorted keys, no space, UTF-8."""
+    return _json(document)
+
+
+def list_bytes(documents: Sequence[Mapping[str, object]]) -> bytes:
+    """A list of documents (docker's ``manifest.json`` is one), written in the same way."""
+    return _json(documents)
+
+
+def _json(value: object) -> bytes:
     return json.dumps(
-        document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     ).encode()
 
 
