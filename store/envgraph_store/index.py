@@ -10,7 +10,7 @@ from envgraph_store import files
 from envgraph_store.digest import Digest, DigestError
 from envgraph_store.errors import RecordCorrupt, io_error
 from envgraph_store.layout import INDEX_FILE, MEDIA_TYPE_INDEX, REF_NAME, Folders, replace_file
-from envgraph_store.refs import Refs
+from envgraph_store.refs import RefReader
 
 PREFIX: Final = "images/"
 """Refs below this name are images."""
@@ -18,7 +18,7 @@ PREFIX: Final = "images/"
 _PASSED_ON: Final = ("platform", "artifactType")
 
 
-def build(refs: Refs) -> bytes:
+def build(refs: RefReader) -> bytes:
     """What ``index.json`` should hold: one descriptor for each image ref, by name."""
     manifests = [_descriptor(name, ref.value) for name, ref in refs.list(PREFIX).items()]
     manifests.sort(key=lambda entry: (entry["annotations"][REF_NAME], entry["digest"]))
@@ -27,7 +27,7 @@ def build(refs: Refs) -> bytes:
     return text.encode("utf-8")
 
 
-def rewrite(folders: Folders, refs: Refs) -> bool:
+def rewrite(folders: Folders, refs: RefReader) -> bool:
     """Bring ``index.json`` up to date; the caller holds the index lock. False: it was."""
     wanted = build(refs)
     try:
@@ -49,6 +49,15 @@ def read(folders: Folders) -> bytes | None:
         return os.pread(fd, status.st_size, 0)
     finally:
         os.close(fd)
+
+
+def is_damaged(folders: Folders) -> bool:
+    """Whether ``index.json`` is missing or cannot be read as an index (not: out of date)."""
+    try:
+        document = json.loads(read(folders) or b"")
+        return not (document["schemaVersion"] == 2 and isinstance(document["manifests"], list))
+    except (ValueError, KeyError, TypeError, RecursionError, OSError):
+        return True
 
 
 def _descriptor(name: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -34,14 +34,13 @@ class Ref(NamedTuple):
     value: dict[str, Any]
 
 
-class Refs:
-    """All names of the store. Safe to use from threads."""
+class RefReader:
+    """All names of the store, to read. Safe to use from threads."""
 
-    __slots__ = ("_begin", "_folders")
+    __slots__ = ("_folders",)
 
-    def __init__(self, folders: Folders, begin: Callable[[], Transaction]) -> None:
+    def __init__(self, folders: Folders) -> None:
         self._folders = folders
-        self._begin = begin
 
     def get(self, name: str) -> Ref | None:
         """The value of ``name``; None if it has none. Raise :class:`RecordCorrupt`."""
@@ -63,22 +62,6 @@ class Refs:
             if ref is not None and name.startswith(prefix):
                 found[name] = ref
         return dict(sorted(found.items()))
-
-    def set(self, name: str, value: Mapping[str, object], expected: int | None) -> Ref:
-        """Give ``name`` a value if it is at generation ``expected`` (None: absent)."""
-        with self._begin() as transaction:
-            transaction.set_ref(name, value, expected)
-            transaction.commit()
-        return Ref(transaction.generations[name], dict(value))
-
-    def delete(self, name: str, expected: int | None) -> None:
-        """Take the value of ``name`` away if it is at generation ``expected``.
-
-        Raise :class:`RefConflict` otherwise; an absent ref is a conflict too.
-        """
-        with self._begin() as transaction:
-            transaction.delete_ref(name, expected)
-            transaction.commit()
 
     def folder_names(self) -> Sequence[str]:
         """The names of the refs' folders, for garbage collection and checks."""
@@ -127,6 +110,32 @@ class Refs:
         return self._folders.shown("refs") / folder_name / str(generation)
 
 
+class Refs(RefReader):
+    """All names of the store, to read and to move. Safe to use from threads."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, folders: Folders, begin: Callable[[], Transaction]) -> None:
+        super().__init__(folders)
+        self._begin = begin
+
+    def set(self, name: str, value: Mapping[str, object], expected: int | None) -> Ref:
+        """Give ``name`` a value if it is at generation ``expected`` (None: absent)."""
+        with self._begin() as transaction:
+            transaction.set_ref(name, value, expected)
+            transaction.commit()
+        return Ref(transaction.generations[name], dict(value))
+
+    def delete(self, name: str, expected: int | None) -> None:
+        """Take the value of ``name`` away if it is at generation ``expected``.
+
+        Raise :class:`RefConflict` otherwise; an absent ref is a conflict too.
+        """
+        with self._begin() as transaction:
+            transaction.delete_ref(name, expected)
+            transaction.commit()
+
+
 def link_generation(
     folders: Folders, name: str, expected: int | None, staged: str, stage: int
 ) -> int:
@@ -155,7 +164,7 @@ def link_generation(
 
 def check_expected(folders: Folders, name: str, expected: int | None) -> None:
     """Raise :class:`RefConflict` if ``name`` is not at generation ``expected``."""
-    reader = Refs(folders, _no_transaction)
+    reader = RefReader(folders)
     ref = reader.get(name)
     current = None if ref is None else ref.generation
     if current != expected:
@@ -163,7 +172,7 @@ def check_expected(folders: Folders, name: str, expected: int | None) -> None:
 
 
 def _highest(folders: Folders, folder_name: str) -> int:
-    kept = Refs(folders, _no_transaction).generations(folder_name)
+    kept = RefReader(folders).generations(folder_name)
     return kept[-1] if kept else 0
 
 
@@ -179,7 +188,3 @@ def _conflict(name: str, expected: int | None, current: int | None) -> RefConfli
 def _as_ref(generation: int, document: dict[str, Any] | None) -> Ref | None:
     value = None if document is None else document["value"]
     return None if value is None else Ref(generation, value)
-
-
-def _no_transaction() -> Transaction:
-    raise ValueError("these refs are read only")

@@ -6,7 +6,8 @@ imported when they are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -22,7 +23,10 @@ from envgraph_store.stage import GC_LOCK
 from envgraph_store.transaction import Transaction
 
 if TYPE_CHECKING:
+    from envgraph_store.check import Mapper, VerifyReport
+    from envgraph_store.gc import GcReport
     from envgraph_store.memo import Memo
+    from envgraph_store.usage import UsageReport
 
 LOCK_TIMEOUT = 60.0
 """How many seconds to wait for a file lock, if not told otherwise."""
@@ -34,6 +38,7 @@ class Store:
     def __init__(self, folders: Folders, lock_timeout: float) -> None:
         self._folders = folders
         self._lock_timeout = lock_timeout
+        self._mutex = threading.Lock()
         self._memo: Memo | None = None
         self.root: Path = folders.path
         self.blobs = Area(folders, "blobs")
@@ -124,6 +129,56 @@ class Store:
             return index.rewrite(self._folders, self.refs)
         finally:
             held.release()
+
+    @property
+    def memo(self) -> Memo:
+        """Hints that may vanish; diskcache is imported when this is first asked for."""
+        with self._mutex:
+            if self._memo is None:
+                from envgraph_store.memo import Memo
+
+                self._memo = Memo(self._folders)
+            return self._memo
+
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+        mapper: Mapper | None = None,
+        timeout: float = LOCK_TIMEOUT,
+    ) -> VerifyReport:
+        """Hash everything; see :func:`envgraph_store.check.verify`."""
+        from envgraph_store import check
+
+        return check.verify(
+            self._folders, repair=repair, progress=progress, mapper=mapper, timeout=timeout
+        )
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        grace_seconds: float | None = None,
+        now: float | None = None,
+        timeout: float = LOCK_TIMEOUT,
+    ) -> GcReport:
+        """Remove what nothing names any more; see :func:`envgraph_store.gc.collect`.
+
+        ``grace_seconds`` defaults to two weeks, ``now`` (Unix time) to the clock.
+        """
+        from envgraph_store import gc
+
+        grace = gc.GRACE_SECONDS if grace_seconds is None else grace_seconds
+        return gc.collect(
+            self._folders, dry_run=dry_run, grace_seconds=grace, now=now, timeout=timeout
+        )
+
+    def usage(self) -> UsageReport:
+        """How much lies in the store, by kind."""
+        from envgraph_store import usage
+
+        return usage.measure(self._folders)
 
     def _acquire(
         self, file_name: str, what: str, purpose: str, shared: bool, timeout: float
