@@ -58,12 +58,16 @@ class Session:
         self.console.raw(json.dumps(whole))
 
     def path(self, word: str) -> Path:
-        """A file as the user wrote it: from here, or from the workspace folder."""
-        here = Path(word)
-        if here.is_absolute() or os.path.lexists(here):
-            return here
-        there = self.common.folder / here
-        return there if os.path.lexists(there) else here
+        """A file that the user named: from the workspace folder, else from here.
+
+        Without ``-C`` the two are one. With it, the file is taken from here only when
+        the workspace folder has none of that name.
+        """
+        path = Path(word)
+        if path.is_absolute():
+            return path
+        there = self.common.folder / path
+        return path if not os.path.lexists(there) and os.path.lexists(path) else there
 
     def paths(self, words: Sequence[str]) -> tuple[Path, ...]:
         """Several files."""

@@ -119,6 +119,10 @@ class Console:
             return False
         return terminal and self._environment.get("TERM") not in ("dumb", None, "")
 
+    def stream(self, name: str) -> TextIO:
+        """The stream itself, for a view that paints on a terminal."""
+        return self._streams[name]
+
     @property
     def coloured(self) -> bool:
         """Colours go to stderr."""

@@ -1,0 +1,166 @@
+"""``apply``: make it so; asks first where there is somebody to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from envgraph.cli.commands.plan import REPLACE, TARGET
+from envgraph.cli.options import Flag, Operand, Signature, Values
+from envgraph.cli.session import Session
+from envgraph.errors import Diagnostic, UsageError
+
+if TYPE_CHECKING:
+    from envgraph.apply.apply import ApplyResult
+    from envgraph.plan.plan import Plan
+    from envgraph.plan.planfile import SavedPlan
+    from envgraph.workspace import Workspace
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise ValueError("not a whole number from 1 to 1024")
+    return int(text)
+
+
+SIGNATURE: Final = Signature(
+    operands=(Operand("FILE", "environment files, or one saved plan; default: all", "many"),),
+    flags=(
+        Flag("--auto-approve", "do not ask", aliases=("-y",)),
+        Flag(
+            "--parallelism",
+            "steps at a time; default: one for each processor",
+            "N",
+            check=_at_least_one,
+        ),
+        TARGET,
+        REPLACE,
+    ),
+    notes=(
+        "Asks before it does anything, if there is a terminal to ask on. A saved plan is not "
+        "asked about: it was looked at. Ctrl-C lets the running steps finish and starts no new "
+        "ones; a second Ctrl-C stops at once. What was built is kept, and the next apply goes on.",
+    ),
+    examples=(
+        ("envgraph apply", "all environments of this workspace"),
+        ("envgraph apply environment.yml --auto-approve", "one file, without a question"),
+        ("envgraph apply next.plan", "a plan that `envgraph plan --out next.plan` saved"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What to apply, and how. ``parallelism`` 0: one thread for each processor."""
+
+    files: tuple[str, ...]
+    targets: tuple[str, ...]
+    replace: tuple[str, ...]
+    auto_approve: bool
+    parallelism: int
+
+
+def read(values: Values) -> Arguments:
+    """The verb's arguments."""
+    return Arguments(
+        files=values.words("FILE"),
+        targets=values.texts("--target"),
+        replace=values.texts("--replace"),
+        auto_approve=values.on("--auto-approve"),
+        parallelism=int(values.text("--parallelism") or 0),
+    )
+
+
+def run(arguments: Arguments, session: Session) -> int:
+    """Plan, ask, apply, report; one environment that fails does not stop the others."""
+    saved = _saved_plan(arguments, session)
+    with session.open_workspace() as workspace:
+        if saved is not None:
+            plan = workspace.plan(saved=saved)
+        else:
+            plan = workspace.plan(
+                session.paths(arguments.files),
+                targets=arguments.targets,
+                replace=arguments.replace,
+            )
+        session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
+        if not plan.changes:
+            return _nothing_to_do(plan, session, workspace)
+        if not _approved(plan, arguments, session, asked=saved is not None):
+            session.report([Diagnostic("not-approved", "not applied: the answer was not yes")])
+            return 1
+        result = _apply(plan, arguments, session, workspace)
+    for failure in result.failures:
+        session.report(failure.diagnostics)
+    _report(result, session)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return max((failure.exit_code for failure in result.failures), default=0)
+
+
+def _saved_plan(arguments: Arguments, session: Session) -> SavedPlan | None:
+    from envgraph.plan.planfile import is_plan_file, load_plan
+
+    paths = session.paths(arguments.files)
+    plans = [path for path in paths if is_plan_file(path)]
+    if not plans:
+        return None
+    if len(paths) > 1 or arguments.targets or arguments.replace:
+        raise UsageError(
+            f"{plans[0]} is a saved plan: it says itself what to apply",
+            hint="give it alone, without --target or --replace",
+        )
+    return load_plan(plans[0])
+
+
+def _nothing_to_do(plan: Plan, session: Session, workspace: Workspace) -> int:
+    from envgraph.cli.views.plan import summary_line
+
+    if session.common.json:
+        result = workspace.apply(plan, parallelism=1, on_event=lambda event: None)
+        session.console.raw(json.dumps(result.to_json()))
+    else:
+        session.console.out(summary_line(plan))
+    return 0
+
+
+def _approved(plan: Plan, arguments: Arguments, session: Session, *, asked: bool) -> bool:
+    from envgraph.cli.views.plan import PlanView
+
+    console = session.console
+    if not session.common.json and not session.common.quiet:
+        PlanView(console, console.err, verbose=session.common.verbose).print(plan)
+    if asked or arguments.auto_approve or not _somebody_is_there(session):
+        return True
+    console.err()
+    console.prompt("Apply this? Only 'yes' is taken as yes: ")
+    answer = session.stdin.readline()
+    if not answer.endswith("\n"):
+        console.err()
+    return answer.strip().lower() in ("yes", "y")
+
+
+def _somebody_is_there(session: Session) -> bool:
+    try:
+        return session.stdin.isatty() and os.isatty(2)
+    except ValueError:
+        return False
+
+
+def _apply(plan: Plan, arguments: Arguments, session: Session, workspace: Workspace) -> ApplyResult:
+    from envgraph.cli.views.progress import progress_view
+
+    parallelism = arguments.parallelism or os.cpu_count() or 1
+    with progress_view(session, plan) as view:
+        return workspace.apply(plan, parallelism=parallelism, on_event=view.event)
+
+
+def _report(result: ApplyResult, session: Session) -> None:
+    if session.common.json:
+        session.console.raw(json.dumps(result.to_json()))
+        return
+    from envgraph.cli.views.progress import show_result
+
+    show_result(result, session)

@@ -1,0 +1,93 @@
+"""``plan``: what apply would do, and why; nothing that is kept changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from envgraph.cli.options import Flag, Operand, Signature, Values
+from envgraph.cli.session import Session
+
+if TYPE_CHECKING:
+    from envgraph.plan.plan import Plan
+
+FILES: Final = Operand("FILE", "environment files; default: all of the workspace", "many")
+TARGET: Final = Flag("--target", "only this environment (again for more)", "NAME", many="repeat")
+REPLACE: Final = Flag("--replace", "build this package or environment again", "NAME", many="repeat")
+EXIT_CHANGES: Final = 2
+
+SIGNATURE: Final = Signature(
+    operands=(FILES,),
+    flags=(
+        Flag("--out", "save the plan, for `envgraph apply FILE`", "FILE", ("-out", "-o")),
+        TARGET,
+        REPLACE,
+        Flag("--detailed-exitcode", "exit 2 when there are changes, 0 when there are none"),
+        Flag("--all-steps", "with --json: what is kept too"),
+        Flag("--no-memo", "look at everything anew, even if nothing seems to have changed"),
+    ),
+    examples=(
+        ("envgraph plan", "all environments of this workspace"),
+        ("envgraph plan environment.yml", "one file, here or anywhere"),
+        ("envgraph plan --out next.plan && envgraph apply next.plan", "do exactly what was shown"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What to plan, and how to answer."""
+
+    files: tuple[str, ...]
+    out: Path | None
+    targets: tuple[str, ...]
+    replace: tuple[str, ...]
+    detailed_exitcode: bool
+    all_steps: bool
+    memo: bool
+
+
+def read(values: Values) -> Arguments:
+    """The verb's arguments."""
+    out = values.text("--out")
+    return Arguments(
+        files=values.words("FILE"),
+        out=None if out is None else Path(out),
+        targets=values.texts("--target"),
+        replace=values.texts("--replace"),
+        detailed_exitcode=values.on("--detailed-exitcode"),
+        all_steps=values.on("--all-steps"),
+        memo=not values.on("--no-memo"),
+    )
+
+
+def run(arguments: Arguments, session: Session) -> int:
+    """Plan, show, save; 0, or 2 with ``--detailed-exitcode`` when there are changes."""
+    with session.open_workspace() as workspace:
+        plan = workspace.plan(
+            session.paths(arguments.files), targets=arguments.targets, replace=arguments.replace
+        )
+        session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
+        document = json.dumps(plan.to_json(all_steps=arguments.all_steps))
+        if session.common.json:
+            session.console.raw(document)
+        else:
+            show_plan(plan, session)
+        if arguments.out is not None and not session.problems:
+            workspace.save_plan(plan, arguments.out)
+            session.console.note(f"Saved to {arguments.out}: envgraph apply {arguments.out}")
+        if arguments.memo and not plan.changes and not arguments.all_steps:
+            from envgraph.cli.views.plan import summary_line
+
+            workspace.remember_nothing_to_do(plan, summary_line(plan) + "\n", document + "\n")
+    return EXIT_CHANGES if arguments.detailed_exitcode and plan.changes else 0
+
+
+def show_plan(plan: Plan, session: Session) -> None:
+    """The human view on stdout."""
+    from envgraph.cli.views.plan import PlanView
+
+    console = session.console
+    PlanView(console, console.out, verbose=session.common.verbose).print(plan)

@@ -1,0 +1,202 @@
+"""A plan for people: what happens to each environment and why, shared steps once, a sum."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from envgraph.cli.views.console import Console, Piece, Styled, wrap
+from envgraph.cli.views.text import listed, many, size, table
+from envgraph.diff.packages import PackageChange
+from envgraph.plan.plan import EnvironmentChange, Plan, Step
+
+MOST_STEPS: Final = 8
+"""Steps listed per environment; ``-v`` lists all."""
+
+_JOINED: Final = frozenset({"layer-group", "image", "image-index", "lock", "version"})
+"""Steps whose inputs are other steps' results: their bytes are counted there."""
+
+_MARKS: Final = {"create": ("+", "green"), "update": ("~", "yellow"), "no-op": ("=", "dim")}
+Print = Callable[..., None]
+
+
+def plan_bytes(steps: Sequence[Step]) -> int:
+    """Bytes of what goes into the steps that will be done, each input once."""
+    return sum(s.bytes or 0 for s in steps if s.action != "keep" and s.kind not in _JOINED)
+
+
+def summary_line(plan: Plan) -> str:
+    """``Plan: 3 to build, 1 to tag, 41 kept; 12.3 MB.`` or that there is nothing to do."""
+    if not plan.changes:
+        count = len(plan.environments)
+        if count == 0:
+            return "No changes." if plan.applyable else "Nothing could be planned."
+        are = "environment is" if count == 1 else "environments are"
+        return f"No changes. {count:,} {are} up to date."
+    summary = plan.summary
+    parts = [
+        f"{summary[action]:,} to {action}"
+        for action in ("resolve", "pull", "build", "push", "tag")
+        if summary[action]
+    ]
+    if not parts:
+        parts.append("images to assemble")
+    parts.append(f"{summary['keep']:,} kept")
+    total = plan_bytes(plan.steps)
+    return f"Plan: {', '.join(parts)}{f'; {size(total)}' if total else ''}."
+
+
+class PlanView:
+    """Prints one plan with ``show``; ``verbose`` leaves nothing out."""
+
+    def __init__(self, console: Console, show: Print, *, verbose: bool = False) -> None:
+        self._show = show
+        self._verbose = verbose
+        self._arrow = console.symbols.arrow
+        self._dots = console.symbols.dots
+        self._width = console.width
+
+    def print(self, plan: Plan) -> None:
+        """The whole plan, ending in its summary line."""
+        own: dict[str, list[Step]] = defaultdict(list)
+        shared: list[Step] = []
+        for step in plan.steps:
+            if step.action == "keep":
+                continue
+            if len(step.environments) == 1:
+                own[step.environments[0]].append(step)
+            else:
+                shared.append(step)
+        changed = [c for c in plan.environments if c.action != "no-op" or own[c.target.name]]
+        for change in changed:
+            self._environment(plan, change, own[change.target.name])
+            self._show()
+        if layers := [s for s in shared if s.kind not in ("image", "image-index")]:
+            self._show(Styled("Shared by several environments", "bold"))
+            self._steps(plan, layers, with_environments=True)
+            self._show()
+        unchanged = len(plan.environments) - len(changed)
+        if changed and unchanged:
+            self._show(f"{many(unchanged, 'environment')} unchanged.")
+        summary = summary_line(plan)
+        self._show(Styled(summary, "bold") if plan.changes else summary)
+        if not plan.applyable:
+            self._show("It cannot be applied as it is: see the errors.")
+
+    def _environment(self, plan: Plan, change: EnvironmentChange, steps: list[Step]) -> None:
+        mark, style = _MARKS[change.action]
+        name = f"{change.target.name}:{change.version}"
+        head: list[Piece] = [Styled(f"{mark} ", style), Styled(name, "bold"), "  "]
+        self._show(*head, self._why(change))
+        for step in steps:
+            if step.kind == "lock":
+                platform = f"{step.name}: " if step.name != change.target.name else ""
+                self._text(platform + step.reason)
+        if change.previous is None:
+            self._asked_for(change)
+        self._packages(change.packages)
+        layers = [s for s in steps if s.kind not in ("lock", "version", "image", "image-index")]
+        if layers:
+            built = sum(1 for s in layers if s.action == "build")
+            parts = [f"{many(built, 'layer')} to build"] if built else []
+            if pulled := sum(1 for s in layers if s.action == "pull"):
+                parts.append(f"{many(pulled, 'base image')} to pull")
+            total = plan_bytes(layers)
+            self._text(", ".join(parts) + (f", {size(total)} of inputs:" if total else ":"))
+            self._steps(plan, layers, with_environments=False)
+        elif change.action != "no-op":
+            images = [s for s in steps if s.kind == "image"]
+            self._text(
+                "no layer to build: an image from layers that are there"
+                if images
+                else "nothing to build: the image is there"
+            )
+
+    def _why(self, change: EnvironmentChange) -> str:
+        if change.note:
+            return f"{' and '.join(change.changed)} changed; {change.note}"
+        if change.action == "create":
+            return f"new, {change.target.spec.kind}"
+        if change.action == "no-op":
+            return f"{change.target.spec.kind}, registered; layers of it are missing"
+        before = f" since version {change.previous.version}" if change.previous else ""
+        if not change.changed:
+            return f"new version{before}"
+        return f"{listed(change.changed)} changed{before}"
+
+    def _asked_for(self, change: EnvironmentChange) -> None:
+        packages = change.target.first.lock.packages
+        direct = [f"{p.name} {p.version}" for p in packages if p.direct]
+        if not packages:
+            return
+        nested = len(packages) - len(direct)
+        text = f"{listed(direct, 10)}"
+        if nested:
+            text += f"{', with ' if direct else ''}{many(nested, 'nested package')}"
+        self._text(text)
+
+    def _packages(self, changes: Sequence[PackageChange]) -> None:
+        direct = [c for c in changes if c.direct]
+        nested = [c for c in changes if not c.direct]
+        limit = len(nested) if self._verbose else 12
+        # Jumps that may break things come first where not everything is shown.
+        nested.sort(key=lambda c: (not c.major, c.name) if len(nested) > limit else (0, c.name))
+        rows = [self._package_row(c, "") for c in direct]
+        rows += [self._package_row(c, "nested") for c in nested[:limit]]
+        for line in table(rows, indent="    "):
+            self._show(*line)
+        if len(nested) > limit:
+            majors = sum(1 for c in nested[limit:] if c.major)
+            more = f"{self._dots} and {len(nested) - limit:,} more nested changes"
+            self._text(more + (f", {majors} of them major" if majors else "") + " (-v lists them)")
+
+    def _package_row(self, change: PackageChange, remark: str) -> list[str]:
+        document = change.to_json()
+        before, after = document["from"], document["to"]
+        remarks = [word for word in (remark, "major" if change.major else "") if word]
+        if change.kind == "added":
+            versions, sign = str(after), "+"
+        elif change.kind == "removed":
+            versions, sign = str(before), "-"
+        else:
+            versions, sign = f"{before} {self._arrow} {after}", "~"
+        name = change.name if change.manager == "conda" else f"{change.name} (pip)"
+        return [sign, name, versions, ", ".join(remarks)]
+
+    def _steps(self, plan: Plan, steps: Sequence[Step], *, with_environments: bool) -> None:
+        ordered = sorted(steps, key=lambda s: (s.action != "pull", -(s.bytes or 0), s.name))
+        limit = len(ordered) if self._verbose else MOST_STEPS
+        if len(ordered) == limit + 1:
+            limit += 1
+        rows = []
+        for step in ordered[:limit]:
+            row = [step.action, _title(plan, step), size(step.bytes) if step.bytes else ""]
+            row.append(step.reason)
+            if with_environments:
+                row[-1] += f"; for {listed(step.environments, 3)}"
+            rows.append(row)
+        for line in table(rows, indent="      ", right=(2,)):
+            self._show(*line)
+        if len(ordered) > limit:
+            rest = ordered[limit:]
+            reasons = {s.reason for s in rest}
+            reason = f", {reasons.pop()}" if len(reasons) == 1 else ""
+            total = plan_bytes(rest)
+            text = f"{self._dots} and {len(rest):,} more{f' ({size(total)})' if total else ''}"
+            self._show("      ", f"{text}{reason} (-v lists them)")
+
+    def _text(self, text: str) -> None:
+        for line in wrap(text, self._width - 4):
+            self._show("    ", line)
+
+
+def _title(plan: Plan, step: Step) -> str:
+    if step.key in plan.graph:
+        node = plan.graph[step.key]
+        if node.package is not None:
+            pip = " (pip)" if node.package.manager == "pip" else ""
+            return f"{node.package.name} {node.package.version}{pip}"
+    return {"layer-group": f"layer {step.name}", "base-image": f"base {step.name}"}.get(
+        step.kind, f"{step.kind} {step.name}"
+    )
