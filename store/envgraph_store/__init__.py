@@ -13,7 +13,8 @@ from envgraph_store.digest import Digest, DigestError
 from envgraph_store.errors import StoreError, StoreLocked
 from envgraph_store.refs import Ref
 from envgraph_store.store import Store
-from envgraph_store.transaction import StagedWriter, Transaction
+from envgraph_store.transaction import Transaction
+from envgraph_store.writer import StagedWriter
 
 __all__ = [
     "Area",

@@ -6,6 +6,8 @@ objects are gone, reads as absent.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,11 @@ class Actions:
             return None
         record: dict[str, Any] = document["record"]
         return record
+
+    def freshen(self, key: str) -> None:
+        """Let the grace period of an action that is used again begin anew."""
+        with contextlib.suppress(OSError):
+            os.utime(escape(key), dir_fd=self._folders["actions"], follow_symlinks=False)
 
     def keys(self) -> Iterator[str]:
         """Every key, in no order, whether its record can be used or not."""

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from envgraph_store import documents, files, generation, index, locks, records
 from envgraph_store.actions import Actions
 from envgraph_store.digest import Digest
-from envgraph_store.errors import RecordCorrupt, StoreError, io_error
+from envgraph_store.errors import RecordCorrupt, StoreError, StoreIOError, io_error
 from envgraph_store.layout import AREAS, INDEX_FILE, Folders
 from envgraph_store.naming import unescape
 from envgraph_store.refs import RefReader
@@ -93,7 +93,8 @@ def verify(
         with _Locked(folders, True, "verifying", timeout):
             report = _look(folders, progress, mapper)
             if report.bad:
-                generation.bump(folders)
+                with contextlib.suppress(StoreIOError):  # a read-only store is looked at too
+                    generation.bump(folders)
         if not (repair and report.bad):
             return report
         with _Locked(folders, False, "repairing", timeout):

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from envgraph_store import files
 from envgraph_store.errors import (
@@ -45,7 +45,8 @@ FOLDERS: Final = {
     "stage": "stage",
     "quarantine": "quarantine",
 }
-AREAS: Final = ("blobs", "packages")
+AreaName = Literal["blobs", "packages"]
+AREAS: Final[tuple[AreaName, ...]] = ("blobs", "packages")
 EMPTY_INDEX: Final = (
     b'{"manifests":[],"mediaType":"' + MEDIA_TYPE_INDEX.encode() + b'","schemaVersion":2}'
 )

@@ -146,10 +146,11 @@ def link_generation(
     linked the same generation first.
     """
     folder_name = escape(name)
-    if files.make_folder(folder_name, folders["refs"]):
-        folders.disk.sync_folder(folders["refs"])
+    files.make_folder(folder_name, folders["refs"])
     check_expected(folders, name, expected)
     number = _highest(folders, folder_name) + 1
+    if number == 1:
+        folders.disk.sync_folder(folders["refs"])
     fd = files.open_folder(folder_name, folders["refs"])
     try:
         try:

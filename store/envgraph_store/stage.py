@@ -14,15 +14,12 @@ import stat
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from envgraph_store import documents, files, locks
 from envgraph_store.digest import Digest
 from envgraph_store.errors import ObjectCollision, io_error
-from envgraph_store.layout import AREAS, Folders
-
-if TYPE_CHECKING:
-    from envgraph_store.transaction import AreaName
+from envgraph_store.layout import AREAS, AreaName, Folders
 
 GC_LOCK: Final = "gc.lock"
 """Shared: something is being written or held. Exclusive: garbage collection, repair."""
@@ -67,7 +64,10 @@ class StageFolder:
 
     def create(self, name: str) -> int:
         """A new file; :meth:`wrote` takes the descriptor back."""
-        return files.create_file(name, self.fd)
+        with self._mutex:
+            if self.fd < 0:
+                raise ValueError("the transaction is over")
+            return files.create_file(name, self.fd)
 
     def wrote(self, name: str, fd: int) -> None:
         """All bytes of the file are written; keep its descriptor if they are few.
@@ -89,10 +89,11 @@ class StageFolder:
         with self._mutex:
             self._written.discard(name)
             fd = self._fds.pop(name, -1)
+            if self.fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self.fd)
         if fd >= 0:
             os.close(fd)
-        with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=self.fd)
 
     def sync(self, many: bool) -> None:
         """Make every file that is still staged durable, together or one by one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +16,7 @@ from envgraph_store import files, generation, locks
 from envgraph_store.actions import Actions
 from envgraph_store.area import Area
 from envgraph_store.digest import Digest
+from envgraph_store.errors import RecordCorrupt, StoreFull
 from envgraph_store.layout import Folders, open_folders
 from envgraph_store.naming import escape
 from envgraph_store.refs import Refs
@@ -170,9 +171,13 @@ class Store:
         from envgraph_store import gc
 
         grace = gc.GRACE_SECONDS if grace_seconds is None else grace_seconds
-        return gc.collect(
+        report = gc.collect(
             self._folders, dry_run=dry_run, grace_seconds=grace, now=now, timeout=timeout
         )
+        if not dry_run:
+            with suppress(StoreFull, RecordCorrupt):  # other tools may then see old names
+                self.rewrite_index(timeout=timeout)
+        return report
 
     def usage(self) -> UsageReport:
         """How much lies in the store, by kind."""

@@ -17,108 +17,17 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from envgraph_store import files, locks, records, refs, stage
 from envgraph_store.digest import Digest
-from envgraph_store.errors import DigestMismatch, io_error
-from envgraph_store.layout import AREAS, Folders
+from envgraph_store.errors import io_error
+from envgraph_store.layout import AREAS, AreaName, Folders
 from envgraph_store.naming import escape
+from envgraph_store.writer import StagedWriter
 
-AreaName = Literal["blobs", "packages"]
 _FEW: Final = 16
 """Up to so many new files are synced one by one; more go with one ``syncfs``."""
-_BUFFER: Final = 1 << 18
-_SMALL: Final = 1 << 16
-
-
-class StagedWriter:
-    """Write one object; its digest is known, and checked, at :meth:`finish`.
-
-    One writer is used by one thread at a time. It is also a context manager:
-    leaving it unfinished aborts it.
-    """
-
-    __slots__ = ("_buffer", "_expect", "_fd", "_hash", "_limit", "_name", "_owner", "area", "size")
-
-    def __init__(
-        self, owner: Transaction, area: AreaName, expect: Digest | None, limit: int | None
-    ) -> None:
-        self._owner = owner
-        self._expect = expect
-        self._limit = limit
-        self._hash = files.new_hash()
-        self._buffer = bytearray()
-        self.area: AreaName = area
-        self.size = 0
-        self._name, self._fd = owner._create()
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Take bytes; return how many. Raise :class:`DigestMismatch` beyond the size."""
-        if self._fd < 0:
-            raise ValueError("the writer is finished")
-        count = len(data) if not isinstance(data, memoryview) else data.nbytes
-        self.size += count
-        if self._limit is not None and self.size > self._limit:
-            limit = self._limit
-            self.abort()
-            raise DigestMismatch(f"more than the announced {limit} bytes were written")
-        if count < _SMALL:
-            self._buffer += data
-            if len(self._buffer) >= _BUFFER:
-                self._flush()
-        else:
-            self._flush()
-            self._put(data)
-        return count
-
-    def finish(self) -> Digest:
-        """End the object and return the digest of what was written.
-
-        Raise :class:`DigestMismatch` if it, or the size, is not what was
-        announced; nothing of it is kept then.
-        """
-        if self._fd < 0:
-            raise ValueError("the writer is finished")
-        try:
-            self._flush()
-            digest = Digest.from_hex(self._hash.hexdigest())
-            if self._limit is not None and self.size != self._limit:
-                raise DigestMismatch(f"{self.size} bytes were written, {self._limit} announced")
-            if self._expect is not None and digest != self._expect:
-                raise DigestMismatch(f"the bytes are {digest}, announced was {self._expect}")
-        except BaseException:
-            self.abort()
-            raise
-        fd, self._fd = self._fd, -1
-        self._owner._finished(self.area, digest, self._name, fd, self.size)
-        return digest
-
-    def abort(self) -> None:
-        """Drop what was written; a second call, or one after finish, does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-            self._owner._drop(self._name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.abort()
-
-    def _flush(self) -> None:
-        if self._buffer:
-            self._put(self._buffer)
-            self._buffer = bytearray()
-
-    def _put(self, data: bytes | bytearray | memoryview) -> None:
-        self._hash.update(data)
-        try:
-            files.write_all(self._fd, data)
-        except OSError as error:
-            self.abort()
-            raise io_error(error, "write to", self._owner.where) from error
 
 
 class Transaction:
@@ -137,7 +46,7 @@ class Transaction:
         self._objects: dict[tuple[AreaName, Digest], stage.Staged] = {}
         self._actions: dict[str, dict[str, Any]] = {}
         self._refs: dict[str, tuple[dict[str, Any] | None, int | None]] = {}
-        self._writing: set[str] = set()
+        self._writing: dict[str, StagedWriter] = {}
         self._open = True
         self.generations: dict[str, int] = {}
         self._lease = locks.acquire(
@@ -296,15 +205,14 @@ class Transaction:
         return actions, values
 
     def _stage_bytes(self, data: bytes) -> str:
-        name, fd = self._create()
+        name = self._next_name()
+        fd = self._stage.create(name)
         try:
             files.write_all(fd, data)
         except BaseException:
             os.close(fd)
             raise
         self._stage.wrote(name, fd)
-        with self._mutex:
-            self._writing.discard(name)
         return name
 
     def _plan_ref(self, name: str, value: dict[str, Any] | None, expected: int | None) -> None:
@@ -315,32 +223,38 @@ class Transaction:
                 raise ValueError(f"the ref {name!r} is set twice in one transaction")
             self._refs[name] = (value, expected)
 
-    def _create(self) -> tuple[str, int]:
-        """A new staged file: its name, and a descriptor to write to."""
+    def _next_name(self) -> str:
         with self._mutex:
-            name = str(self._count)
             self._count += 1
-            self._writing.add(name)
-        try:
-            return name, self._stage.create(name)
-        except BaseException as error:
-            with self._mutex:
-                self._writing.discard(name)
-            if isinstance(error, OSError):
-                raise io_error(error, "write to", self.where) from error
-            raise
+            return str(self._count)
 
-    def _finished(self, area: AreaName, digest: Digest, name: str, fd: int, size: int) -> None:
-        self._stage.wrote(name, fd)
+    def _begin(self, writer: StagedWriter) -> tuple[str, int]:
+        """A new staged file for ``writer``: its name, and a descriptor to write to."""
+        name = self._next_name()
         with self._mutex:
-            self._writing.discard(name)
-            first = self._objects.setdefault((area, digest), stage.Staged(name, size))
+            self._require_open()
+            try:
+                fd = self._stage.create(name)
+            except OSError as error:
+                raise io_error(error, "write to", self.where) from error
+            self._writing[name] = writer
+        return name, fd
+
+    def _finished(self, writer: StagedWriter, digest: Digest, name: str, fd: int) -> None:
+        with self._mutex:
+            if not self._open:
+                os.close(fd)
+                self._require_open()
+            self._stage.wrote(name, fd)
+            self._writing.pop(name, None)
+            mine = stage.Staged(name, writer.size)
+            first = self._objects.setdefault((writer.area, digest), mine)
         if first.name != name:
-            self._drop(name)
+            self._stage.drop(name)
 
     def _drop(self, name: str) -> None:
         with self._mutex:
-            self._writing.discard(name)
+            self._writing.pop(name, None)
         self._stage.drop(name)
 
     def _require_open(self) -> None:
@@ -348,6 +262,10 @@ class Transaction:
             raise ValueError("the transaction is over")
 
     def _end(self) -> None:
+        with self._mutex:
+            unfinished = list(self._writing.values())
+        for writer in unfinished:
+            writer.abort()
         self._stage.close()
         self._lease.release()
 
