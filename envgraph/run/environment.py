@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.errors import EnvgraphError, PlatformError
+from envgraph.image.activation import UNSET, activated
 
 LEAKING_PREFIXES: Final = ("PYTHON", "CONDA_", "_CONDA_", "_CE_", "MAMBA_", "PIXI_", "VIRTUAL_ENV")
 LEAKING_NAMES: Final = frozenset({"__PYVENV_LAUNCHER__", "PIP_PREFIX", "PIP_TARGET", "PIP_USER"})
@@ -29,25 +30,21 @@ def command_environment(
     prefix: Path,
     variables: Mapping[str, str],
     *,
-    name: str = "",
     outer: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """All variables for a command in ``prefix``; activation scripts have run.
 
     ``variables`` is the runtime's (environment_variables and conda's variables);
-    ``name`` shows in prompts as ``CONDA_DEFAULT_ENV``. ``outer`` is the caller's
-    environment (default: this process's). Raises EnvgraphError with code
+    ``outer`` is the caller's environment (default: this process's). Raises EnvgraphError with code
     ``activation`` when a script ends the shell that sources it.
     """
     inherited = dict(os.environ if outer is None else outer)
     result = {key: value for key, value in inherited.items() if not leaks(key)}
     result["PATH"] = _path(prefix, inherited)
-    result["CONDA_PREFIX"] = str(prefix)
-    result["CONDA_DEFAULT_ENV"] = name or prefix.name
-    result["CONDA_SHLVL"] = "1"
-    result["PYTHONNOUSERSITE"] = "1"
+    result.update(activated(str(prefix)))
     result.update(_package_variables(prefix))
     result.update(variables)
+    result = {key: value for key, value in result.items() if value != UNSET}
     scripts = sorted((prefix / "etc/conda/activate.d").glob("*.sh"))
     return _after_scripts(scripts, result) if scripts else result
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from envgraph.errors import EnvgraphError
+from envgraph.image.activation import UNSET
 from envgraph.run.environment import command_environment, leaks
 
 OUTER = {
@@ -39,10 +40,10 @@ def script(prefix: Path, name: str, text: str) -> None:
 
 
 def test_the_prefix_comes_first_and_other_environments_are_gone(prefix: Path) -> None:
-    seen = command_environment(prefix, {}, name="train", outer=OUTER)
+    seen = command_environment(prefix, {}, outer=OUTER)
     assert seen["PATH"] == f"{prefix}/bin:/usr/bin:/bin"
     assert seen["CONDA_PREFIX"] == str(prefix)
-    assert seen["CONDA_DEFAULT_ENV"] == "train"
+    assert seen["CONDA_DEFAULT_ENV"] == str(prefix)
     assert seen["PYTHONNOUSERSITE"] == "1"
     assert seen["HOME"] == "/home/me"
     assert seen["LANG"] == "C.UTF-8"
@@ -56,7 +57,8 @@ def test_the_environments_own_variables_win_over_packages_and_caller(prefix: Pat
     folder.mkdir(parents=True)
     (folder / "b.json").write_text('{"FROM_PACKAGE": "b", "BOTH": "package"}')
     (folder / "a.json").write_text('{"FROM_PACKAGE": "a"}')
-    seen = command_environment(prefix, {"BOTH": "own", "LANG": "de_DE"}, outer=OUTER)
+    seen = command_environment(prefix, {"BOTH": "own", "LANG": "de_DE", "HOME": UNSET}, outer=OUTER)
+    assert "HOME" not in seen
     assert (seen["FROM_PACKAGE"], seen["BOTH"], seen["LANG"]) == ("b", "own", "de_DE")
 
 

@@ -13,14 +13,10 @@ import pytest
 
 from envgraph.errors import EnvgraphError, PlatformError
 from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
-from envgraph.run.prefixes import (
-    Archives,
-    host_platform,
-    prefix_key,
-    prefixes_folder,
-    prepare,
-)
+from envgraph.run.kept import cache_folder
+from envgraph.run.prefixes import Archives, host_platform, prefix_key, prepare
 from envgraph_store.digest import Digest
+from envgraph_store.errors import LockUnsafe
 
 
 def package(name: str = "tool", **fields: str) -> LockedPackage:
@@ -145,8 +141,8 @@ def test_a_second_preparer_waits_and_is_told_for_whom(tmp_path: Path, archive: P
     path = folder / f"{prefix_key(lock()).hex[:32]}.lock"
     hold = (
         "import fcntl, os, sys\n"
-        "f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
-        "os.write(f, b'process 4711 on node'); fcntl.flock(f, fcntl.LOCK_EX)\n"
+        "f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)\n"
+        "fcntl.flock(f, fcntl.LOCK_EX)\n"
         "print('held', flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen(
@@ -164,7 +160,8 @@ def test_a_second_preparer_waits_and_is_told_for_whom(tmp_path: Path, archive: P
         install = FakeInstaller()
         made = prepare(lock(), lambda _: archive, folder=folder, install=install, waiting=waiting)
     assert made.created
-    assert said == ["waiting for process 4711 on node, which makes this prefix"]
+    assert len(said) == 1
+    assert f"{holder.pid}" in said[0]
     descriptor = os.open(path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and nobody holds it now
     os.close(descriptor)
@@ -176,7 +173,7 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path, archive: Path) ->
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (folder / f"{prefix_key(lock()).hex[:32]}.lock").symlink_to(victim)
-    with pytest.raises(EnvgraphError):
+    with pytest.raises(LockUnsafe):
         prepare(lock(), lambda _: archive, folder=folder, install=FakeInstaller())
     assert victim.read_text() == "mine"
 
@@ -205,11 +202,13 @@ def test_what_cannot_run_here_is_refused_before_anything_is_written(
 
 
 def test_the_folder_follows_xdg() -> None:
-    assert prefixes_folder({"XDG_CACHE_HOME": "/c", "HOME": "/h"}) == Path("/c/envgraph/prefixes")
-    assert prefixes_folder({"XDG_CACHE_HOME": "c", "HOME": "/h"}) == Path(
+    assert cache_folder("prefixes", {"XDG_CACHE_HOME": "/c", "HOME": "/h"}) == Path(
+        "/c/envgraph/prefixes"
+    )
+    assert cache_folder("prefixes", {"XDG_CACHE_HOME": "c", "HOME": "/h"}) == Path(
         "/h/.cache/envgraph/prefixes"
     )
-    assert prefixes_folder({"HOME": "/h"}) == Path("/h/.cache/envgraph/prefixes")
+    assert cache_folder("prefixes", {"HOME": "/h"}) == Path("/h/.cache/envgraph/prefixes")
 
 
 @pytest.mark.parametrize(
