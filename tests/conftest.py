@@ -1,15 +1,21 @@
-"""What every test may use: the golden flag, tools that must be there, an own home."""
+"""What every test may use: the golden flag, tools that must be there, real channels."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-REQUIRE_SERVICES = "ENVGRAPH_REQUIRE_SERVICES"
+from envgraph.testing.http import ChannelServer
+from tests.services import (
+    Channel,
+    cache_folder,
+    make_demo_channel,
+    make_real_channel,
+    require_tool,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,22 +52,34 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str | bytes], None
 
 @pytest.fixture
 def need() -> Callable[[str], str]:
-    """``need("skopeo")`` → its path.
+    """``need("skopeo")`` → its path; see :func:`tests.services.require_tool`."""
+    return require_tool
 
-    A missing tool skips the test, unless ENVGRAPH_REQUIRE_SERVICES=1 (as in CI):
-    then it fails, so that nothing is skipped unseen.
-    """
 
-    def find(tool: str) -> str:
-        path = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-        if path is None:
-            message = f"{tool} is not installed"
-            if os.environ.get(REQUIRE_SERVICES) == "1":
-                pytest.fail(f"{message}, and {REQUIRE_SERVICES}=1")
-            pytest.skip(message)
-        return path
+@pytest.fixture(scope="session")
+def demo_channel(tmp_path_factory: pytest.TempPathFactory) -> Channel:
+    """A small channel made here, no network: see :func:`tests.services.make_demo_channel`."""
+    return make_demo_channel(tmp_path_factory.mktemp("demo") / "channel")
 
-    return find
+
+@pytest.fixture(scope="session")
+def real_channel(request: pytest.FixtureRequest) -> Channel:
+    """CPython and wheels that run; made once per machine. Do not write into its folder."""
+    return make_real_channel(cache_folder(request.config))
+
+
+@pytest.fixture
+def http_channel(demo_channel: Channel) -> Iterator[ChannelServer]:
+    """The demo channel over HTTP, with its own counters and faults for each test."""
+    with ChannelServer(demo_channel.folder) as server:
+        yield server
+
+
+@pytest.fixture
+def real_http_channel(real_channel: Channel) -> Iterator[ChannelServer]:
+    """The real channel over HTTP, with its own counters and faults for each test."""
+    with ChannelServer(real_channel.folder) as server:
+        yield server
 
 
 @pytest.fixture
