@@ -133,7 +133,21 @@ def open_bz2(source: BinaryIO) -> Decompressed:
     """Read bz2 streams, one after the other, with bounded memory."""
     import bz2
 
-    return _Translated(_Members(source, bz2.BZ2Decompressor), OSError)
+    def start() -> _Machine:
+        return cast(_Machine, bz2.BZ2Decompressor())
+
+    return _Translated(_Members(source, start), OSError)
+
+
+def open_deflate(source: BinaryIO) -> Decompressed:
+    """Read one raw deflate stream, as zip files hold it; what follows it is a ValueError."""
+    from isal import igzip_lib, isal_zlib
+
+    def start() -> _Machine:
+        return cast(_Machine, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE))
+
+    errors: Any = (isal_zlib.error, OSError)
+    return _Translated(_Members(source, start, single=True), errors)
 
 
 class _Translated:
@@ -165,7 +179,10 @@ class _Machine(Protocol):
 class _Members:
     """Members one after the other; junk between them or an early end is a ValueError."""
 
-    def __init__(self, source: BinaryIO, start: Callable[[], _Machine]) -> None:
+    def __init__(
+        self, source: BinaryIO, start: Callable[[], _Machine], *, single: bool = False
+    ) -> None:
+        self._single = single
         self._source = source
         self._start = start
         self._machine: _Machine | None = None
@@ -179,6 +196,8 @@ class _Members:
                 feed = feed or self._source.read(_READ)
                 if not feed:
                     return 0
+                if machine is not None and self._single:
+                    raise ValueError("cannot be decompressed: data follows its end")
                 machine = self._machine = self._start()
             else:
                 feed = self._source.read(_READ) if machine.needs_input else b""

@@ -32,6 +32,9 @@ SMALL: Final = 1 << 20
 MAX_TEXT: Final = 256 << 20
 """A text file with a placeholder is held whole, so its size is bounded."""
 
+MAX_SOURCE: Final = 32 << 20
+"""A larger Python file gets no bytecode."""
+
 _RESERVED: Final = ("conda-meta/history", "conda-meta/envgraph.json")
 
 
@@ -180,7 +183,8 @@ class _Assembly:
             raise ArchiveError(
                 Reason.MISMATCH, f"has {size} bytes, listed with {path.size}", entry=member.name
             )
-        if size <= SMALL or (path.placeholder and path.text):
+        source = self.compile_pyc is not None and self._compiles(path) and size <= MAX_SOURCE
+        if size <= SMALL or source or (path.placeholder and path.text):
             if size > MAX_TEXT:
                 raise ArchiveError(
                     Reason.LIMIT,
@@ -195,7 +199,7 @@ class _Assembly:
                 data = self._replace(data, path)
                 in_prefix = hashlib.sha256(data).hexdigest()
             writer.add_file(path.target, data, executable=member.executable)
-            if self.compile_pyc is not None and self._compiles(path):
+            if source:
                 self._add_bytecode(writer, path, data)
         else:
             sha256, in_prefix = self._stream(writer, tar, member, path)
@@ -274,11 +278,7 @@ class _Assembly:
         self._note_path(path, "hardlink", sha256, str(in_prefix), size)
 
     def _compiles(self, path: PlannedPath) -> bool:
-        return (
-            path.target.endswith(".py")
-            and path.kind in ("file", None)
-            and path.target.startswith(self.options.stdlib + "/")
-        )
+        return path.kind in ("file", None) and compiles(path.target, self.options)
 
     def _add_bytecode(self, writer: LayerWriter, path: PlannedPath, source: bytes) -> None:
         assert self.compile_pyc is not None
@@ -317,6 +317,11 @@ class _Assembly:
         if path.no_link:
             item["no_link"] = True
         self.paths_data.append(item)
+
+
+def compiles(target: str, options: LayerOptions) -> bool:
+    """Whether a file below the prefix is one that Python imports, and so gets bytecode."""
+    return target.endswith(".py") and target.startswith(options.stdlib + "/")
 
 
 def bytecode_path(source: str, options: LayerOptions) -> str:
