@@ -81,7 +81,10 @@ def base_from_document(document: Mapping[str, Any]) -> LockedBase:
         config=None if document["config"] is None else Digest(document["config"]),
         layers=tuple(
             BaseLayer(
-                layer["media_type"], Digest(layer["digest"]), layer["size"], Digest(layer["diff_id"])
+                layer["media_type"],
+                Digest(layer["digest"]),
+                layer["size"],
+                Digest(layer["diff_id"]),
             )
             for layer in document["layers"]
         ),

@@ -10,6 +10,7 @@ from envgraph.model.locked import LockedBase, LockedPackage
 
 NodeKind = Literal[
     "base-image",
+    "archive",
     "root-layer",
     "docker-step",
     "build-context",

@@ -129,9 +129,7 @@ class Plan:
             "changes": self.changes,
             "applyable": self.applyable,
             "environments": [change.to_json() for change in self.environments],
-            "steps": [
-                step.to_json() for step in self.steps if all_steps or step.action != "keep"
-            ],
+            "steps": [step.to_json() for step in self.steps if all_steps or step.action != "keep"],
             "summary": self.summary,
             "diagnostics": [d.to_json() for d in self.diagnostics],
         }
@@ -174,6 +172,8 @@ def _change(target: Target, inventory: Inventory, problems: list[Diagnostic]) ->
         version = asked if asked is not None else "1"
     elif not changed:
         action, version = "no-op", compared.version
+    elif changed == ("image",):
+        action, version = "update", compared.version
     elif asked is not None:
         action, version = "update", asked
         problems.append(_taken(target, asked, changed))
@@ -287,7 +287,9 @@ def _node_steps(
         action: Action = "pull" if node.kind == "base-image" else "build"
         reason = "asked to be replaced" if forced else _reason(node, new_keys, wanted)
         size = 0 if node.package and node.package.sha256 in inventory.archives else node.size
-        steps.append(Step(node.key, node.kind, node.name, action, reason, _bytes(node, size), names))
+        steps.append(
+            Step(node.key, node.kind, node.name, action, reason, _bytes(node, size), names)
+        )
     return steps
 
 
@@ -295,9 +297,7 @@ def _bytes(node: Node, to_fetch: int | None) -> int | None:
     return node.size if node.size is not None else to_fetch
 
 
-def _needed(
-    graph: BuildGraph, inventory: Inventory, replace: frozenset[str]
-) -> frozenset[NodeKey]:
+def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) -> frozenset[NodeKey]:
     """What must be made: final nodes that are missing, and what they lack in turn.
 
     The inputs of a node that is there are not looked at: a joined layer stands
@@ -307,7 +307,8 @@ def _needed(
         node.key
         for node in graph
         if node.name in replace
-        or (names := graph.environments(node.key)) and replace.issuperset(names)
+        or (names := graph.environments(node.key))
+        and replace.issuperset(names)
     }
     needed: set[NodeKey] = set()
     tainted: dict[NodeKey, bool] = {}

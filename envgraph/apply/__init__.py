@@ -1,0 +1,1 @@
+"""Doing what a plan says: threads, builds, and making results visible."""

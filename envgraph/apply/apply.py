@@ -1,0 +1,248 @@
+"""Apply: pins first, then archives, layers and images, then names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from envgraph.api.events import Event
+from envgraph.apply.build import NodeBuilder
+from envgraph.apply.executor import Executor, Outcome, node_failure
+from envgraph.apply.publish import BuiltImage, Publisher
+from envgraph.apply.toolchain import Toolchains
+from envgraph.errors import EnvgraphError, StalePlanError
+from envgraph.history.read import latest
+from envgraph.lock.find import lock_sources, lockfile_path
+from envgraph.lock.pins import Pins
+from envgraph.model.canonical import NodeKey, node_key
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.documents import lock_bytes
+from envgraph.model.locked import LockedPackage
+from envgraph.model.nodes import Node
+from envgraph.model.records import VersionRecord
+from envgraph.plan.plan import EnvironmentChange, Plan
+from envgraph.plan.target import Target
+from envgraph.refresh.desired import Desired
+from envgraph.refresh.observe import Observer
+from envgraph_store import Digest, Store
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What apply did. ``failures`` are errors with their node; the rest was kept."""
+
+    environments: tuple[Mapping[str, Any], ...]
+    built: int
+    reused: int
+    bytes_written: int
+    seconds: float
+    failures: tuple[EnvgraphError, ...]
+    interrupted: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The result line of ``apply --json``."""
+        return {
+            "format_version": "1",
+            "type": "result",
+            "environments": [dict(item) for item in self.environments],
+            "built": self.built,
+            "reused": self.reused,
+            "bytes_written": self.bytes_written,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class Applier:
+    """Carries out one plan on one store, under the workspace's file lock."""
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        store: Store,
+        *,
+        offline: bool,
+        now: datetime,
+        clock: Callable[[], float],
+        parallelism: int,
+        on_event: Callable[[Event], None],
+        lock_timeout: float,
+    ) -> None:
+        """Bind the parts; ``clock`` counts seconds and never goes back."""
+        self._config = config
+        self._store = store
+        self._offline = offline
+        self._now = now
+        self._clock = clock
+        self._parallelism = parallelism
+        self._on_event = on_event
+        self._lock_timeout = lock_timeout
+
+    def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
+        """Do what the plan says, and make every result durable.
+
+        LockedError when another apply holds the workspace; StalePlanError when
+        somebody registered a version since the plan was made.
+        """
+        began = self._clock()
+        with (
+            self._store.file_lock(
+                f"workspace-{self._config.id}",
+                purpose=f"apply of workspace {self._config.name!r}",
+                timeout=self._lock_timeout,
+            ),
+            self._store.lease(f"apply of workspace {self._config.name!r}"),
+        ):
+            self._check_fresh(plan)
+            records = {c.target.name: self._pin(c.target) for c in plan.environments}
+            outcome, builder = self._build(plan, desired)
+            registered, failures = self._publish(plan, outcome, records)
+        return ApplyResult(
+            environments=tuple(registered),
+            built=builder.layers_built,
+            reused=sum(
+                1 for step in plan.steps if step.action == "keep" and step.kind != "version"
+            ),
+            bytes_written=builder.bytes_written,
+            seconds=self._clock() - began,
+            failures=tuple(failures),
+            interrupted=outcome.interrupted,
+        )
+
+    def _check_fresh(self, plan: Plan) -> None:
+        for change in plan.environments:
+            now = latest(self._store, self._config.id, change.target.name)
+            if now != change.previous:
+                raise StalePlanError(
+                    f"another apply registered a version of {change.target.name!r}"
+                    " since this plan was made",
+                    hint="run the command again",
+                )
+
+    # -- pins ------------------------------------------------------------
+
+    def _pin(self, target: Target) -> dict[str, Digest]:
+        """Record the locks and write the lockfile; both before anything is built."""
+        pins = Pins(self._store, self._config.id)
+        locks = {platform: locked.lock for platform, locked in target.platforms.items()}
+        if target.pinned and target.first.lockfile_current:
+            return {platform: Digest.of(lock_bytes(lock)) for platform, lock in locks.items()}
+        records = pins.save(locks)
+        path = lockfile_path(self._config.root, target.name)
+        if not target.first.lockfile_current:
+            from envgraph.lock.lockfile import write_lockfile
+
+            write_lockfile(path, tuple(locks.values()), sources=lock_sources(target.spec, path))
+        pins.remember_file(target.name, Digest.of(path.read_bytes()), records)
+        return records
+
+    # -- building --------------------------------------------------------
+
+    def _build(self, plan: Plan, desired: Desired) -> tuple[Outcome, NodeBuilder]:
+        graph = plan.graph
+        wanted = {step.key for step in plan.steps if step.action in ("build", "pull")}
+        nodes = [node for node in graph if node.key in wanted]
+        with Toolchains(self._store) as toolchains:
+            builder = NodeBuilder(
+                self._store,
+                self._config,
+                graph,
+                desired.subjects,
+                toolchains,
+                offline=self._offline,
+                on_event=self._on_event,
+            )
+            with closing(builder):
+                executor = Executor(
+                    self._parallelism, builder.fetch, builder.settle, self._on_event
+                )
+                outcome = executor.run([self._archives(nodes, desired)])
+                if not outcome.failed and not outcome.interrupted and nodes:
+                    executor = Executor(
+                        self._parallelism, builder.build, builder.settle, self._on_event
+                    )
+                    outcome = executor.run(graph.generations(wanted))
+        return outcome, builder
+
+    def _archives(self, nodes: list[Node], desired: Desired) -> list[Node]:
+        """One fetch for every archive that is needed and not there, the compiler's included."""
+        packages: dict[Digest, tuple[LockedPackage, NodeKey]] = {}
+        building = {node.key for node in nodes}
+        for node in nodes:
+            if node.package is not None:
+                packages[node.package.sha256] = (node.package, node.key)
+        for subject in desired.subjects.values():
+            if subject.nodes.options.bytecode_key and building & set(subject.nodes.packages):
+                for package in Toolchains.packages(subject.lock):
+                    packages.setdefault(package.sha256, (package, subject.nodes.image))
+        missing = self._store.packages.missing(packages)
+        return [
+            Node(
+                node_key("archive", {"sha256": digest, "for": key}),
+                "archive",
+                package.name,
+                (key,),
+                package.size,
+                package,
+            )
+            for digest, (package, key) in packages.items()
+            if digest in missing
+        ]
+
+    # -- results ---------------------------------------------------------
+
+    def _publish(
+        self, plan: Plan, outcome: Outcome, records: Mapping[str, Mapping[str, Digest]]
+    ) -> tuple[list[Mapping[str, Any]], list[EnvgraphError]]:
+        failures = [
+            node_failure(plan.graph[key] if key in plan.graph else outcome.nodes[key], error)
+            for key, error in outcome.failed.items()
+        ]
+        observer = Observer(self._store)
+        ready: list[tuple[EnvironmentChange, BuiltImage]] = []
+        kept: list[Mapping[str, Any]] = []
+        for change in plan.environments:
+            image = self._built(change, plan, observer)
+            if image is None:
+                continue
+            if change.action == "no-op" and change.previous is not None:
+                kept.append(_summary(change.previous))
+            else:
+                ready.append((change, image))
+        publisher = Publisher(self._store, self._config.id, self._config.name, self._now)
+        published = [_summary(record) for record in publisher.publish(ready, records)]
+        by_name = {item["name"]: item for item in [*kept, *published]}
+        order = [change.target.name for change in plan.environments]
+        return [by_name[name] for name in order if name in by_name], failures
+
+    def _built(
+        self, change: EnvironmentChange, plan: Plan, observer: Observer
+    ) -> BuiltImage | None:
+        target = change.target
+        final = observer.image(target.image)
+        platforms = {
+            platform: digest
+            for platform, locked in target.platforms.items()
+            if (digest := observer.image(locked.image)) is not None
+        }
+        if final is None or len(platforms) != len(target.platforms):
+            return None
+        members: dict[Digest, None] = {}
+        for node in plan.graph.reachable([target.image]):
+            if node.package is not None and (layer := observer.layer(node.key)) is not None:
+                members[layer.digest] = None
+        size = self._store.blobs.size(final)
+        return BuiltImage(platforms, final, size, tuple(sorted(members)))
+
+
+def _summary(record: VersionRecord) -> dict[str, Any]:
+    return {
+        "name": record.environment,
+        "version": record.version,
+        "definition": str(record.definition),
+        "lock": str(next(iter(record.locks.values())).identity),
+        "image": str(next(iter(record.images.values()))),
+        "image_name": record.image_name,
+    }

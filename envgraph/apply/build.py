@@ -1,0 +1,296 @@
+"""How each kind of node is built: from the store, into the store.
+
+Every method here runs on the executor's threads. A node's result becomes visible
+as a whole: its blobs and its action record belong to one batch, and the batch is
+durable before anything that stands on it starts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from envgraph.api.events import Event
+from envgraph.apply.toolchain import Toolchains
+from envgraph.conda.fetch import fetch_package
+from envgraph.errors import BuildError, Diagnostic, IntegrityError
+from envgraph.image.assemble import StoredLayer, assemble_image
+from envgraph.image.content import LayerContent
+from envgraph.image.group import write_group
+from envgraph.image.fixedlayers import write_root_layer
+from envgraph.image.layer import write_conda_layer
+from envgraph.image.manifest import Descriptor, image_index
+from envgraph.image.nodes import package_options
+from envgraph.image.overlap import shared_paths
+from envgraph.lock.images import open_base
+from envgraph.model.canonical import NodeKey
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.graph import BuildGraph
+from envgraph.model.locked import LockedPackage
+from envgraph.model.nodes import Node
+from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject, base_blobs
+from envgraph_store import Digest, Store, Transaction
+
+PIECE: Final = 1 << 20
+
+
+class NodeBuilder:
+    """Builds nodes into one store. ``settle`` makes what is finished durable."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: WorkspaceConfig,
+        graph: BuildGraph,
+        subjects: Mapping[NodeKey, Subject],
+        toolchains: Toolchains,
+        *,
+        offline: bool,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """Bind the parts; opens nothing."""
+        self._store = store
+        self._config = config
+        self._graph = graph
+        self._subjects = subjects
+        self._toolchains = toolchains
+        self._offline = offline
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._batch: Transaction | None = None
+        self._observer = Observer(store)
+        self._users = _users(graph, subjects)
+        self.bytes_written = 0
+        self.layers_built = 0
+
+    # -- batches ---------------------------------------------------------
+
+    def settle(self) -> None:
+        """Make every finished node durable and visible. Nothing may be running."""
+        with self._lock:
+            batch, self._batch = self._batch, None
+        if batch is not None:
+            with batch:
+                batch.commit()
+            self._observer = Observer(self._store)
+
+    def close(self) -> None:
+        """Drop what was not settled."""
+        with self._lock:
+            batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.close()
+
+    def _open_batch(self) -> Transaction:
+        with self._lock:
+            if self._batch is None:
+                self._batch = self._store.transaction()
+            return self._batch
+
+    # -- archives --------------------------------------------------------
+
+    def fetch(self, node: Node) -> None:
+        """Bring a package's archive into the store; it is verified on the way."""
+        package = node.package
+        if package is None or self._store.packages.has(package.sha256):
+            return
+        users = self._users.get(node.needs[0])
+        size = package.size or None
+        with self._open_batch().writer("packages", expect=package.sha256, size=size) as writer:
+            fetch_package(
+                package,
+                self._config,
+                writer.write,
+                offline=self._offline,
+                conda=None if users is None else users.spec.conda,
+                progress=_Counter(self._on_event, node, package.size),
+            )
+            writer.finish()
+
+    # -- nodes -----------------------------------------------------------
+
+    def build(self, node: Node) -> None:
+        """Build one node of any kind that a plan holds."""
+        makers: Mapping[str, Callable[[Node], None]] = {
+            "base-image": self._base,
+            "root-layer": self._root,
+            "conda-package": self._package,
+            "pip-package": self._package,
+            "layer-group": self._group,
+            "image": self._image,
+            "image-index": self._index,
+        }
+        maker = makers.get(node.kind)
+        if maker is None:
+            raise BuildError(f"nothing here builds a {node.kind}", code="no-builder")
+        maker(node)
+
+    def _base(self, node: Node) -> None:
+        base = node.base
+        if base is None or base.is_scratch:
+            return
+        subject = self._users[node.key]
+        missing = self._store.blobs.missing(base_blobs(base))
+        resolved = open_base(base, subject.spec.image_path, subject.lock.platform)
+        for digest in sorted(missing):
+            with (
+                self._open_batch().writer("blobs", expect=digest) as writer,
+                resolved.open(digest) as source,
+            ):
+                while piece := source.read(PIECE):
+                    writer.write(piece)
+                writer.finish()
+
+    def _root(self, node: Node) -> None:
+        options = self._users[node.key].nodes.options
+        self._write_layer(node, lambda write: write_root_layer(options, write))
+
+    def _package(self, node: Node) -> None:
+        package = _package_of(node)
+        subject = self._users[node.key]
+        options = package_options(package, subject.nodes.options)
+        compiler = None
+        if options.bytecode_key:
+            compiler = self._toolchains.compiler(subject.lock)
+        writer = write_conda_layer
+        if package.manager == "pip":
+            from envgraph.image.wheel import write_wheel_layer as writer
+        with self._store.packages.open(package.sha256) as archive:
+            self._write_layer(
+                node, lambda write: writer(archive, package, options, write, compiler)
+            )
+
+    def _group(self, node: Node) -> None:
+        options = self._users[node.key].nodes.options
+        members = [self._layer(key) for key in node.needs]
+        with ExitStack() as stack:
+            opened = [
+                (layer.content, stack.enter_context(self._store.blobs.open(layer.digest)))
+                for layer in members
+            ]
+            self._write_layer(
+                node,
+                lambda write: write_group(opened, options, write),
+                members=[layer.digest for layer in members],
+            )
+
+    def _write_layer(
+        self,
+        node: Node,
+        make: Callable[[Callable[[bytes], object]], LayerContent],
+        members: Sequence[Digest] = (),
+    ) -> None:
+        batch = self._open_batch()
+        with batch.writer("blobs") as writer:
+            content = make(writer.write)
+            digest = writer.finish()
+        layer = StoredLayer(digest, content, batch.add_bytes(content.listing()))
+        record = {"schema": LAYER_SCHEMA, "members": [str(d) for d in members]}
+        batch.put_action(str(node.key), record | layer.to_json())
+        with self._lock:
+            self.layers_built += 1
+            self.bytes_written += content.size
+
+    # -- images ----------------------------------------------------------
+
+    def _layer(self, key: NodeKey) -> StoredLayer:
+        layer = self._observer.layer(key)
+        if layer is None:
+            raise IntegrityError(
+                f"the layer of {self._graph[key].name} is gone from the store",
+                hint="plan again: it will be built anew",
+            )
+        return layer
+
+    def _image(self, node: Node) -> None:
+        subject = self._subjects[node.key]
+        base = subject.lock.base
+        layers = [self._layer(key) for key in subject.nodes.layers]
+        self._check_overlap(subject)
+        config = None if base.config is None else self._store.blobs.read(base.config)
+        image = assemble_image(subject.lock, subject.runtime, layers, config, subject.nodes.options)
+        needs = [image.config_digest, *image.layers, *(layer.digest for layer in base.layers)]
+        self._keep_image(node, image.manifest, needs, [image.config, image.wrapper])
+
+    def _index(self, node: Node) -> None:
+        entries = []
+        for key in node.needs:
+            record = self._store.actions.get(str(key))
+            if record is None:
+                raise IntegrityError("an image of another platform is gone from the store")
+            digest = Digest(record["manifest"])
+            size = self._store.blobs.size(digest)
+            entries.append((Descriptor.manifest(digest, size), self._subjects[key].lock.platform))
+        needs = [descriptor.digest for descriptor, _ in entries]
+        self._keep_image(node, image_index(entries), needs, [])
+
+    def _keep_image(
+        self, node: Node, manifest: bytes, needs: Sequence[Digest], parts: Sequence[bytes]
+    ) -> None:
+        batch = self._open_batch()
+        for part in filter(None, parts):
+            batch.add_bytes(part)
+        digest = batch.add_bytes(manifest)
+        record = {
+            "schema": IMAGE_SCHEMA,
+            "manifest": str(digest),
+            "size": len(manifest),
+            "needs": [str(need) for need in dict.fromkeys(needs)],
+        }
+        batch.put_action(str(node.key), record)
+        with self._lock:
+            self.bytes_written += len(manifest) + sum(map(len, parts))
+
+    def _check_overlap(self, subject: Subject) -> None:
+        listings = {}
+        for node in self._graph.reachable([subject.nodes.image]):
+            if node.package is None:
+                continue
+            layer = self._observer.layer(node.key)
+            if layer is not None:
+                listings[node.package.title] = self._store.blobs.read(layer.paths)
+        problems = [
+            Diagnostic(
+                "path-collision",
+                f"{overlap.path} belongs to two packages: {' and '.join(overlap.owners)}",
+                "which file wins would depend on the order of installation",
+                subject.spec.source,
+                "leave one of the two out, or pin builds that do not collide",
+            )
+            for overlap in shared_paths(listings)
+        ]
+        if problems:
+            raise BuildError(problems)
+
+
+class _Counter:
+    """Adds up the pieces of one download into progress events."""
+
+    def __init__(self, on_event: Callable[[Event], None], node: Node, total: int) -> None:
+        self._on_event = on_event
+        self._node = node
+        self._total = total
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        node = self._node
+        event = Event("progress", str(node.key), node.kind, node.name, self._done, self._total)
+        self._on_event(event)
+
+
+def _package_of(node: Node) -> LockedPackage:
+    if node.package is None:
+        raise BuildError(f"{node.name} is no package")
+    return node.package
+
+
+def _users(graph: BuildGraph, subjects: Mapping[NodeKey, Subject]) -> dict[NodeKey, Subject]:
+    """For each node, one subject whose lock and options it is built with."""
+    users: dict[NodeKey, Subject] = {}
+    for key, subject in subjects.items():
+        for node in graph.reachable([key]):
+            users.setdefault(node.key, subject)
+    return users

@@ -1,0 +1,148 @@
+"""The one place with threads: runs the nodes of a plan, generation by generation.
+
+A failure stops new starts; what runs is finished, what was built is kept. The
+first Ctrl-C does the same; a second one leaves at once. The executor knows
+nothing of what a node is: ``work`` does it, ``settle`` makes a batch durable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from envgraph.api.events import Event
+from envgraph.errors import BuildError, Diagnostic, EnvgraphError
+from envgraph.model.canonical import NodeKey
+from envgraph.model.nodes import Node
+from envgraph_store.errors import StoreError
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of each node. ``interrupted``: Ctrl-C ended it early."""
+
+    done: list[NodeKey] = field(default_factory=list)
+    failed: dict[NodeKey, Exception] = field(default_factory=dict)
+    skipped: list[NodeKey] = field(default_factory=list)
+    interrupted: bool = False
+    nodes: dict[NodeKey, Node] = field(default_factory=dict)
+    """The nodes that failed."""
+
+
+class Executor:
+    """Runs nodes on a bounded number of threads that it owns."""
+
+    def __init__(
+        self,
+        parallelism: int,
+        work: Callable[[Node], None],
+        settle: Callable[[], None],
+        on_event: Callable[[Event], None],
+        *,
+        batch_bytes: int = 256 << 20,
+    ) -> None:
+        """Bind; no thread is started yet.
+
+        ``settle`` is called from the calling thread while nothing runs: after each
+        generation, and whenever ``batch_bytes`` of input were worked on.
+        """
+        self._parallelism = max(1, parallelism)
+        self._work = work
+        self._settle = settle
+        self._on_event = on_event
+        self._batch_bytes = batch_bytes
+        self._events = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Hand one event on; events never overlap."""
+        with self._events:
+            self._on_event(event)
+
+    def run(self, generations: Sequence[Sequence[Node]]) -> Outcome:
+        """Run every node; nodes that stand on a failed one are skipped, not tried."""
+        outcome = Outcome()
+        pool = ThreadPoolExecutor(self._parallelism, thread_name_prefix="envgraph-apply")
+        try:
+            for generation in generations:
+                self._run_generation(pool, generation, outcome)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            pool.shutdown(wait=not outcome.interrupted, cancel_futures=True)
+        return outcome
+
+    def _run_generation(
+        self, pool: ThreadPoolExecutor, generation: Sequence[Node], outcome: Outcome
+    ) -> None:
+        waiting = sorted(generation, key=lambda node: -(node.size or 0))
+        running: dict[Future[None], Node] = {}
+        unsettled = 0
+        while waiting or running:
+            full = unsettled > self._batch_bytes
+            while waiting and len(running) < self._parallelism and not full:
+                node = waiting.pop(0)
+                if outcome.failed or outcome.interrupted:
+                    outcome.skipped.append(node.key)
+                    self.emit(Event("skipped", str(node.key), node.kind, node.name))
+                    continue
+                self.emit(Event("start", str(node.key), node.kind, node.name))
+                running[pool.submit(self._work, node)] = node
+            if not running and full:
+                self._settle()
+                unsettled = 0
+                continue
+            try:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:
+                if outcome.interrupted:
+                    raise
+                outcome.interrupted = True
+                self.emit(Event("message", text="interrupted: finishing the running steps"))
+                continue
+            for future in finished:
+                node = running.pop(future)
+                unsettled += node.size or 0
+                self._finish(node, future, outcome)
+        self._settle()
+
+    def _finish(self, node: Node, future: Future[None], outcome: Outcome) -> None:
+        error = future.exception()
+        if error is None:
+            outcome.done.append(node.key)
+            self.emit(Event("done", str(node.key), node.kind, node.name))
+            return
+        if not isinstance(error, Exception):
+            raise error
+        outcome.failed[node.key] = error
+        outcome.nodes[node.key] = node
+        self.emit(Event("failed", str(node.key), node.kind, node.name, text=str(error)))
+
+
+def node_failure(node: Node, error: Exception) -> EnvgraphError:
+    """An error of ours with the node that it happened in; a bug is handed on as it is."""
+    if isinstance(error, EnvgraphError):
+        place = f"while building {node.kind} {node.name}"
+        diagnostics = tuple(
+            Diagnostic(
+                d.code,
+                d.summary,
+                f"{d.detail}\n{place}" if d.detail else place,
+                d.source,
+                d.hint,
+                d.severity,
+            )
+            for d in error.diagnostics
+        )
+        failure = BuildError(diagnostics)
+        failure.exit_code = error.exit_code
+        return failure
+    if isinstance(error, StoreError | OSError):
+        return BuildError(
+            f"{node.kind} {node.name}: {error}",
+            hint=getattr(error, "hint", "") or "the next apply continues from here",
+        )
+    raise error

@@ -1,0 +1,132 @@
+"""Making results visible: version records, names, and the layout's index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from envgraph import __version__
+from envgraph.history.read import environment_ref, latest
+from envgraph.image.manifest import OCI_IMAGE_INDEX, OCI_IMAGE_MANIFEST
+from envgraph.model.canonical import canonical_bytes
+from envgraph.model.identity import (
+    DEFINITION_SCHEMA,
+    RUNTIME_SCHEMA,
+    definition_document,
+    runtime_document,
+)
+from envgraph.model.names import escape_name
+from envgraph.model.records import LockReference, VersionRecord
+from envgraph.plan.plan import EnvironmentChange
+from envgraph_store import Digest, Store, Transaction
+
+TOOL: Final = f"envgraph {__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """What an environment's image nodes came to: manifests by platform, and the final one."""
+
+    platforms: Mapping[str, Digest]
+    final: Digest
+    size: int
+    members: tuple[Digest, ...]
+
+
+def utc(now: datetime) -> str:
+    """``2026-11-23T04:25:00Z``."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Publisher:
+    """Appends version records and moves names, all of one apply in one batch."""
+
+    def __init__(self, store: Store, workspace_id: str, workspace_name: str, now: datetime) -> None:
+        """Bind; nothing is written before :meth:`publish`."""
+        self._store = store
+        self._id = workspace_id
+        self._name = workspace_name
+        self._now = now
+
+    def publish(
+        self,
+        changes: Sequence[tuple[EnvironmentChange, BuiltImage]],
+        lock_records: Mapping[str, Mapping[str, Digest]],
+    ) -> list[VersionRecord]:
+        """Register a version for each change; on return it is durable."""
+        if not changes:
+            return []
+        records = []
+        with self._store.transaction() as batch:
+            for change, image in changes:
+                record = self._register(batch, change, image, lock_records[change.target.name])
+                records.append(record)
+            name = f"applied/{self._id}"
+            ref = self._store.refs.get(name)
+            expected = None if ref is None else ref.generation
+            batch.set_ref(name, {"time": utc(self._now)}, expected=expected)
+            batch.commit()
+        self._store.rewrite_index()
+        return records
+
+    def _register(
+        self,
+        batch: Transaction,
+        change: EnvironmentChange,
+        image: BuiltImage,
+        lock_records: Mapping[str, Digest],
+    ) -> VersionRecord:
+        target = change.target
+        spec = target.spec
+        batch.add_bytes(canonical_bytes(DEFINITION_SCHEMA, definition_document(spec)))
+        batch.add_bytes(canonical_bytes(RUNTIME_SCHEMA, runtime_document(spec)))
+        ref_name = environment_ref(self._id, target.name)
+        ref = self._store.refs.get(ref_name)
+        before = latest(self._store, self._id, target.name)
+        record = VersionRecord(
+            workspace=self._id,
+            environment=target.name,
+            sequence=1 if before is None else before.sequence + 1,
+            previous=None if ref is None else Digest(ref.value["head"]),
+            time=utc(self._now),
+            version=change.version,
+            kind=spec.kind,
+            definition=target.definition,
+            runtime=target.runtime,
+            locks={
+                platform: LockReference(locked.identity, lock_records[platform])
+                for platform, locked in target.platforms.items()
+            },
+            images=image.platforms,
+            image=image.final,
+            image_name=target.image_name,
+            image_keys={p: str(locked.image) for p, locked in target.platforms.items()},
+            members=image.members,
+            changed=change.changed,
+            description=spec.description,
+            tags=spec.tags,
+            properties=spec.properties,
+            tool=TOOL,
+        )
+        head = batch.add_bytes(record.to_bytes())
+        expected = None if ref is None else ref.generation
+        value = {"head": str(head), "sequence": record.sequence, "version": record.version}
+        batch.set_ref(ref_name, value, expected=expected)
+        self._name_image(batch, target.name, record, image)
+        return record
+
+    def _name_image(
+        self, batch: Transaction, name: str, record: VersionRecord, image: BuiltImage
+    ) -> None:
+        """``workspace/env:version`` in the layout's index: the current version only."""
+        ref_name = f"images/{self._id}/{escape_name(name)}"
+        ref = self._store.refs.get(ref_name)
+        value: dict[str, Any] = {
+            "mediaType": OCI_IMAGE_INDEX if len(image.platforms) > 1 else OCI_IMAGE_MANIFEST,
+            "digest": str(image.final),
+            "size": image.size,
+            "ref_name": f"{self._name}/{escape_name(name)}:{escape_name(record.version)}",
+        }
+        batch.set_ref(ref_name, value, expected=None if ref is None else ref.generation)

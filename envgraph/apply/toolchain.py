@@ -1,0 +1,67 @@
+"""The locked Python, made runnable on this machine to compile bytecode."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from envgraph.conda.link import install_python, python_closure
+from envgraph.image.bytecode import BytecodeCompiler
+from envgraph.model.locked import LockedEnvironment, LockedPackage
+from envgraph_store import Digest, Store
+
+
+class Toolchains:
+    """One compiler for each Python package, started when it is first needed.
+
+    The prefix lies in the store's ``memo`` folder: deleting it costs only time.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Bind; nothing is installed or started yet."""
+        self._store = store
+        self._stack = ExitStack()
+        self._mutex = threading.Lock()
+        self._compilers: dict[Digest, BytecodeCompiler] = {}
+
+    @staticmethod
+    def packages(lock: LockedEnvironment) -> tuple[LockedPackage, ...]:
+        """The packages whose archives are needed: Python and what it stands on."""
+        return python_closure(lock.packages)
+
+    def compiler(self, lock: LockedEnvironment) -> Callable[[str, bytes], bytes | None]:
+        """Compile ``(path, source)`` to an unchecked-hash ``.pyc``; safe from threads."""
+        python = lock.python
+        if python is None:
+            raise ValueError("a lock without Python compiles nothing")
+        with self._mutex:
+            if python.sha256 not in self._compilers:
+                compiler = BytecodeCompiler(self._interpreter(lock, python.sha256))
+                self._compilers[python.sha256] = self._stack.enter_context(compiler)
+            return self._compilers[python.sha256].compile
+
+    def _interpreter(self, lock: LockedEnvironment, python: Digest) -> Path:
+        folder = self._store.root / "memo" / "pythons" / python.hex[:32]
+        interpreter = folder / "bin" / "python"
+        with self._store.file_lock(f"python-{python.hex[:32]}", purpose="unpacking Python"):
+            if interpreter.exists():
+                return interpreter
+            return install_python(lock, self._archive, folder)
+
+    def _archive(self, package: LockedPackage) -> Path:
+        return self._store.packages.path(package.sha256)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()

@@ -1,0 +1,153 @@
+"""Everything about one version, for ``show`` and ``graph``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from envgraph.history.read import environment_names, latest
+from envgraph.image.nodes import host_platform, image_nodes, index_node
+from envgraph.model.canonical import NodeKey
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.graph import BuildGraph
+from envgraph.model.locked import LockedEnvironment
+from envgraph.model.nodes import Node
+from envgraph.model.records import VersionRecord
+from envgraph.refresh.observe import Observer
+from envgraph_store import Store
+from envgraph_store.errors import StoreError
+
+
+def describe(
+    store: Store, config: WorkspaceConfig, record: VersionRecord, lock: LockedEnvironment
+) -> dict[str, Any]:
+    """The object of ``show --json`` for the version's first platform.
+
+    A package's ``layer`` is None when its layer is not in the store any more; the
+    lock can build it again.
+    """
+    nodes = image_nodes(lock, record.runtime, config.image, host_platform())
+    observer = Observer(store)
+    by_key = {node.key: node for node in nodes.nodes}
+    layers: list[dict[str, Any]] = []
+    layer_of: dict[tuple[str, str], str] = {}
+    for key in nodes.layers:
+        stored = observer.layer(key)
+        members = _members(by_key, key)
+        if stored is None:
+            continue
+        layers.append(
+            {
+                "digest": str(stored.digest),
+                "size": stored.content.size,
+                "kind": by_key[key].kind,
+                "files": stored.content.files,
+                "packages": [package.name for package in members],
+            }
+        )
+        layer_of |= {(p.manager, p.name): str(stored.digest) for p in members}
+    base = lock.base
+    below = [
+        {"digest": str(la.digest), "size": la.size, "kind": "base", "packages": []}
+        for la in base.layers
+    ]
+    return {
+        "format_version": "1",
+        "name": record.environment,
+        "version": record.version,
+        "kind": record.kind,
+        "definition": str(record.definition),
+        "lock": str(record.locks[lock.platform].identity),
+        "runtime": str(record.runtime),
+        "image": str(record.images[lock.platform]),
+        "image_name": record.image_name,
+        "index": str(record.image) if len(record.images) > 1 else None,
+        "platforms": {
+            platform: {"lock": str(ref.identity), "image": str(record.images[platform])}
+            for platform, ref in record.locks.items()
+        },
+        "base": {
+            "reference": base.reference,
+            "digest": None if base.manifest is None else str(base.manifest),
+        },
+        "packages": [
+            {
+                "manager": p.manager,
+                "name": p.name,
+                "version": p.version,
+                "build": p.build,
+                "subdir": p.subdir,
+                "channel": p.channel,
+                "sha256": p.sha256.hex,
+                "size": p.size,
+                "direct": p.direct,
+                "layer": layer_of.get((p.manager, p.name)),
+            }
+            for p in lock.packages
+        ],
+        "layers": [*below, *layers],
+        "runtime_settings": _runtime(store, record),
+        "labels": ["latest"] if _is_latest(store, record) else [],
+        "archived": False,
+        "created": record.time,
+        "locked": lock.created,
+        "parent": record.parent,
+        "description": record.description,
+        "tags": dict(record.tags),
+        "properties": dict(record.properties),
+        "changed": list(record.changed),
+        "used_by": _same_image(store, record),
+    }
+
+
+def _members(by_key: dict[NodeKey, Node], key: NodeKey) -> list[Any]:
+    node = by_key[key]
+    if node.package is not None:
+        return [node.package]
+    return [by_key[need].package for need in node.needs if by_key[need].package is not None]
+
+
+def _runtime(store: Store, record: VersionRecord) -> dict[str, Any]:
+    import json
+
+    try:
+        found: list[Any] = json.loads(store.blobs.read(record.runtime))
+    except StoreError:
+        return {}
+    return dict(found[1])
+
+
+def _is_latest(store: Store, record: VersionRecord) -> bool:
+    newest = latest(store, record.workspace, record.environment)
+    return newest is not None and newest.version == record.version
+
+
+def _same_image(store: Store, record: VersionRecord) -> list[str]:
+    """Other environments of the workspace whose current version is the same image."""
+    found = []
+    for name in environment_names(store, record.workspace):
+        other = latest(store, record.workspace, name)
+        if other is not None and name != record.environment and other.image == record.image:
+            found.append(f"environment {name}:{other.version}")
+    return found
+
+
+def graph_of(
+    config: WorkspaceConfig, pairs: Sequence[tuple[VersionRecord, LockedEnvironment]]
+) -> BuildGraph:
+    """The build graph of these locks, named ``name:version``."""
+    nodes: dict[NodeKey, Node] = {}
+    roots: dict[str, list[NodeKey]] = {}
+    images: dict[str, dict[str, NodeKey]] = {}
+    for record, lock in pairs:
+        found = image_nodes(lock, record.runtime, config.image, host_platform())
+        nodes |= {node.key: node for node in found.nodes}
+        images.setdefault(f"{record.environment}:{record.version}", {})[lock.platform] = found.image
+    for title, keys in images.items():
+        if len(keys) == 1:
+            roots[title] = list(keys.values())
+        else:
+            index = index_node(keys)
+            nodes[index.key] = index
+            roots[title] = [index.key]
+    return BuildGraph(nodes.values(), roots)

@@ -1,0 +1,220 @@
+"""Find the lock of an environment: committed file, then store, then a solve.
+
+The order is fixed: what was pinned once is found again before anything is asked
+of a channel, so a channel that moved on, or is gone, changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from envgraph.errors import Diagnostic, SourceLocation
+from envgraph.lock.contract import pin_key_of
+from envgraph.lock.keep import StoredPackages
+from envgraph.lock.pins import KnownLockfile, Pins
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph.model.names import escape_name
+from envgraph.model.spec import EnvironmentSpec
+from envgraph_store import Digest, Store
+from envgraph_store.errors import StoreError
+
+Origin = Literal["committed", "edited", "store", "new"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLock:
+    """A lock and where it was found. ``record`` is its blob, where one is known."""
+
+    lock: LockedEnvironment
+    origin: Origin
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLocks:
+    """The locks of one environment by platform, in the asked order.
+
+    ``file_current``: the committed lockfile holds exactly these locks.
+    """
+
+    locks: Mapping[str, FoundLock]
+    file_current: bool
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    locks: Mapping[str, LockedEnvironment] = field(default_factory=dict)
+    edited: bool = False
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def lockfile_path(root: str | Path, name: str) -> Path:
+    """``locks/<name>.conda-lock.yml`` below the workspace, the name escaped."""
+    return Path(root) / "locks" / f"{escape_name(name)}.conda-lock.yml"
+
+
+def lock_sources(spec: EnvironmentSpec, lockfile: Path) -> tuple[str, ...]:
+    """The files that were locked, relative to the lockfile's folder, for people."""
+    folder = lockfile.parent
+    return tuple(Path(os.path.relpath(name, folder)).as_posix() for name in spec.inputs)
+
+
+class LockFinder:
+    """Finds or makes the locks of a workspace's environments.
+
+    ``saved`` are locks that a saved plan solved, by the text of their pin key.
+    Nothing is kept: apply records what was new.
+    """
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        store: Store,
+        *,
+        offline: bool,
+        now: datetime,
+        saved: Mapping[str, LockedEnvironment] | None = None,
+    ) -> None:
+        """Bind the parts; opens nothing."""
+        self._config = config
+        self._store = store
+        self._pins = Pins(store, config.id)
+        self._offline = offline
+        self._now = now
+        self._saved = saved or {}
+
+    def find(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
+    ) -> FoundLocks:
+        """The lock of every platform, solved only where none is known.
+
+        Raises ResolveError, FetchError or OfflineError where a solve gave none.
+        """
+        committed = self._committed(spec.name)
+        found: dict[str, FoundLock] = {}
+        diagnostics = list(committed.diagnostics)
+        base: dict[str, LockedBase] = {}
+        for platform in platforms:
+            key = pin_key_of(spec, platform, self._config, definition)
+            lock = self._known(key, platform, committed)
+            if lock is None:
+                previous = committed.locks.get(platform)
+                lock, more = self._solve(spec, definition, platform, previous, base)
+                diagnostics += more
+            found[platform] = lock
+        current = not committed.edited and {
+            platform: item.lock for platform, item in found.items()
+        } == dict(committed.locks)
+        if committed.edited:
+            diagnostics.append(_edited(lockfile_path(self._config.root, spec.name)))
+        return FoundLocks(found, current, tuple(diagnostics))
+
+    def check(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
+    ) -> Literal["unchanged", "missing", "stale"]:
+        """Whether the committed lockfile answers the definition; solves nothing."""
+        committed = self._committed(spec.name)
+        if not committed.locks:
+            return "missing"
+        for platform in platforms:
+            lock = committed.locks.get(platform)
+            if lock is None or lock.pin_key != pin_key_of(spec, platform, self._config, definition):
+                return "stale"
+        return (
+            "stale" if committed.edited or len(committed.locks) != len(platforms) else "unchanged"
+        )
+
+    def committed_locks(self, name: str) -> Mapping[str, LockedEnvironment]:
+        """The locks in the committed lockfile; empty without one."""
+        return self._committed(name).locks
+
+    def update(
+        self, spec: EnvironmentSpec, lock: LockedEnvironment, names: frozenset[str]
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """A new generation of a lock in which only ``names`` (and what they force) moved."""
+        bases = {lock.platform: lock.base}
+        return self._solve(spec, lock.definition, lock.platform, lock, bases, names)
+
+    def _known(self, key: Digest, platform: str, committed: _Committed) -> FoundLock | None:
+        pinned = self._pins.find(key)
+        lock = committed.locks.get(platform)
+        if lock is not None and lock.pin_key == key:
+            same = pinned == lock
+            if committed.edited and not same:
+                return FoundLock(lock, "edited", same)
+            return FoundLock(lock, "committed", same)
+        if str(key) in self._saved:
+            return FoundLock(self._saved[str(key)], "new", False)
+        if pinned is not None:
+            return FoundLock(pinned, "store", True)
+        return None
+
+    def _committed(self, name: str) -> _Committed:
+        path = lockfile_path(self._config.root, name)
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return _Committed()
+        known = self._pins.known_file(name)
+        if known is not None and known.file == Digest.of(data):
+            locks = self._remembered(known)
+            if locks is not None:
+                return _Committed(locks)
+        from envgraph.lock.lockfile import read_lockfile
+
+        content = read_lockfile(path)
+        return _Committed(content.locks, content.edited, tuple(content.diagnostics))
+
+    def _remembered(self, known: KnownLockfile) -> dict[str, LockedEnvironment] | None:
+        try:
+            return {platform: self._pins.read(record) for platform, record in known.locks.items()}
+        except StoreError:
+            return None
+
+    def _solve(
+        self,
+        spec: EnvironmentSpec,
+        definition: Digest,
+        platform: str,
+        previous: LockedEnvironment | None,
+        bases: dict[str, LockedBase],
+        update: frozenset[str] = frozenset(),
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        from envgraph.lock.images import resolve_base
+        from envgraph.lock.resolve import lock_environment
+
+        if platform not in bases:
+            bases[platform] = resolve_base(
+                spec.image or "scratch", spec.image_path, platform, offline=self._offline
+            ).locked
+        outcome = lock_environment(
+            spec,
+            platform,
+            self._config,
+            base=bases[platform],
+            definition=definition,
+            previous=previous,
+            update=None if previous is None else update,
+            offline=self._offline,
+            now=self._now,
+            packages=StoredPackages(self._store),
+        )
+        return FoundLock(outcome.lock, "new", False), outcome.diagnostics
+
+
+def _edited(path: Path) -> Diagnostic:
+    return Diagnostic(
+        "lock-edited",
+        f"{path.name} was edited by hand",
+        "its pins are a new generation: apply records them and writes the file anew",
+        SourceLocation(str(path)),
+        "to go back, restore the file from version control, or delete it",
+        "warning",
+    )

@@ -1,0 +1,107 @@
+"""Pins: definition → lock, written once at creation and found again ever after.
+
+A pin is the ref ``pins/<workspace id>/<pin key>`` in the store, naming the blob of
+the whole lock; it is kept apart from images and survives their collection. The
+ref ``lockfiles/<workspace id>/<name>`` remembers which bytes of a committed
+lockfile hold which locks, so that an unchanged file is not parsed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from envgraph.model.documents import lock_bytes, lock_from_document
+from envgraph.model.locked import LockedEnvironment
+from envgraph.model.names import escape_name
+from envgraph_store import Digest, Store
+from envgraph_store.errors import StoreError
+
+LOCK_LIMIT: Final = 256 << 20
+"""Bytes of one lock record; 3,000 packages take about 2 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLockfile:
+    """A lockfile that was parsed before: the digest of its bytes, and its locks' blobs."""
+
+    file: Digest
+    locks: Mapping[str, Digest]
+
+
+class Pins:
+    """The pins of one workspace in one store."""
+
+    def __init__(self, store: Store, workspace_id: str) -> None:
+        """Bind; nothing is read yet."""
+        self._store = store
+        self._workspace = workspace_id
+
+    def _pin_ref(self, pin_key: Digest) -> str:
+        return f"pins/{self._workspace}/{pin_key.hex}"
+
+    def _file_ref(self, name: str) -> str:
+        return f"lockfiles/{self._workspace}/{escape_name(name)}"
+
+    def read(self, record: Digest) -> LockedEnvironment:
+        """The lock in a blob; an error of store or IntegrityError when it is not whole."""
+        document: dict[str, Any] = json.loads(self._store.blobs.read(record, limit=LOCK_LIMIT))
+        return lock_from_document(document)
+
+    def find(self, pin_key: Digest) -> LockedEnvironment | None:
+        """The lock that was pinned for this key, or None.
+
+        A pin whose blob is lost or damaged counts as none: ``store verify`` names it.
+        """
+        ref = self._store.refs.get(self._pin_ref(pin_key))
+        if ref is None:
+            return None
+        try:
+            return self.read(Digest(ref.value["lock"]))
+        except StoreError:
+            return None
+
+    def known_file(self, name: str) -> KnownLockfile | None:
+        """What is remembered of the environment's lockfile."""
+        ref = self._store.refs.get(self._file_ref(name))
+        if ref is None:
+            return None
+        return KnownLockfile(
+            Digest(ref.value["file"]),
+            {platform: Digest(text) for platform, text in ref.value["locks"].items()},
+        )
+
+    def save(self, locks: Mapping[str, LockedEnvironment]) -> dict[str, Digest]:
+        """Keep locks by platform and point their pins at them; return their blobs.
+
+        A pin that already names the same lock is left alone; another lock under the
+        same key (an update, an accepted edit) moves the pin: the old blob stays
+        named by the history of the versions that used it.
+        """
+        saved: dict[str, Digest] = {}
+        with self._store.transaction() as transaction:
+            for platform, lock in locks.items():
+                record = transaction.add_bytes(lock_bytes(lock))
+                saved[platform] = record
+                name = self._pin_ref(lock.pin_key)
+                ref = self._store.refs.get(name)
+                if ref is None or ref.value["lock"] != str(record):
+                    expected = None if ref is None else ref.generation
+                    value = {"lock": str(record), "created": lock.created}
+                    transaction.set_ref(name, value, expected=expected)
+            transaction.commit()
+        return saved
+
+    def remember_file(self, name: str, file: Digest, locks: Mapping[str, Digest]) -> None:
+        """Remember which locks the bytes of a lockfile hold."""
+        ref_name = self._file_ref(name)
+        ref = self._store.refs.get(ref_name)
+        value = {"file": str(file), "locks": {p: str(d) for p, d in locks.items()}}
+        if ref is not None and ref.value == value:
+            return
+        with self._store.transaction() as transaction:
+            expected = None if ref is None else ref.generation
+            transaction.set_ref(ref_name, value, expected=expected)
+            transaction.commit()

@@ -1,0 +1,218 @@
+"""What should be: environment files become targets with locks and graph nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
+from envgraph.image.nodes import host_platform, image_nodes, index_node, too_many_layers
+from envgraph.lock.find import FoundLocks, LockFinder, lockfile_path
+from envgraph.model.canonical import NodeKey
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.graph import BuildGraph
+from envgraph.model.identity import (
+    definition_digest,
+    image_name,
+    lock_identity,
+    runtime_digest,
+    runtime_document,
+)
+from envgraph.model.nodes import Node
+from envgraph.model.spec import EnvironmentSpec
+from envgraph.plan.target import LockedTarget, Target
+from envgraph.refresh.observe import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Environment files as read: the good ones, every problem, and all that was read."""
+
+    specs: tuple[EnvironmentSpec, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Targets and the graph over all of them. ``inputs`` is what they were made from."""
+
+    targets: tuple[Target, ...]
+    graph: BuildGraph
+    subjects: Mapping[NodeKey, Subject]
+    diagnostics: tuple[Diagnostic, ...]
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Gathered:
+    targets: list[Target] = field(default_factory=list)
+    nodes: dict[NodeKey, Node] = field(default_factory=dict)
+    roots: dict[str, list[NodeKey]] = field(default_factory=dict)
+    subjects: dict[NodeKey, Subject] = field(default_factory=dict)
+
+
+def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[str] = ()) -> Loaded:
+    """Read the files (all of the workspace's when none is named) with every problem.
+
+    ``names`` keeps only those environments; one that no file defines is a problem.
+    """
+    from envgraph.spec import discover, load_environment
+
+    specs: list[EnvironmentSpec] = []
+    problems: list[Diagnostic] = []
+    inputs: list[str] = []
+    places: dict[str, str] = {}
+    for path in files or discover(config):
+        result = load_environment(Path(path), config)
+        problems += result.diagnostics
+        inputs.append(str(Path(path).absolute()))
+        inputs += result.inputs
+        spec = result.spec
+        if spec is None:
+            continue
+        if spec.name in places:
+            problems.append(
+                Diagnostic(
+                    "duplicate-name",
+                    f"the environment {spec.name!r} is defined twice",
+                    f"{places[spec.name]} defines it too",
+                    spec.source or SourceLocation(str(path)),
+                    "give one of them another name",
+                )
+            )
+            continue
+        places[spec.name] = str(path)
+        specs.append(spec)
+    if names:
+        known = {spec.name for spec in specs}
+        problems += [
+            Diagnostic("unknown-target", f"no environment file defines {name!r}")
+            for name in names
+            if name not in known
+        ]
+        specs = [spec for spec in specs if spec.name in names]
+    return Loaded(tuple(specs), tuple(problems), tuple(dict.fromkeys(inputs)))
+
+
+def reserved(config: WorkspaceConfig, spec: EnvironmentSpec) -> Diagnostic | None:
+    """The problem of a name with a reserved prefix (rows M46 to M48), case-insensitively."""
+    for prefix in config.reserved_prefixes:
+        if spec.name.lower().startswith(prefix.lower()):
+            return Diagnostic(
+                "reserved-prefix",
+                f"the name {spec.name!r} begins with the reserved prefix {prefix!r}",
+                "such names belong to curated environments",
+                spec.source,
+                f"choose another name, for example {'my-' + spec.name!r}",
+            )
+    return None
+
+
+def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desired:
+    """Find or solve every lock and lay out the graph; one bad environment stops no other."""
+    gathered = _Gathered()
+    problems = list(loaded.diagnostics)
+    inputs = list(loaded.inputs)
+    for spec in loaded.specs:
+        inputs.append(str(lockfile_path(config.root, spec.name)))
+        problem = reserved(config, spec)
+        if problem is None and spec.build is not None:
+            problem = _needs_builder(spec, "its image is built from a Docker build context")
+        if problem is None and spec.docker_steps:
+            problem = _needs_builder(spec, "it has docker_steps")
+        if problem is not None:
+            problems.append(problem)
+            continue
+        definition = definition_digest(spec)
+        try:
+            found = finder.find(spec, definition, spec.platforms or config.platforms)
+            problems += found.diagnostics
+            _gather(config, spec, found, gathered, problems)
+        except EnvgraphError as error:
+            problems += (_about(spec, d) for d in error.diagnostics)
+    graph = BuildGraph(gathered.nodes.values(), gathered.roots)
+    return Desired(
+        tuple(gathered.targets),
+        graph,
+        gathered.subjects,
+        tuple(problems),
+        tuple(dict.fromkeys(inputs)),
+    )
+
+
+def _gather(
+    config: WorkspaceConfig,
+    spec: EnvironmentSpec,
+    found: FoundLocks,
+    gathered: _Gathered,
+    problems: list[Diagnostic],
+) -> None:
+    runtime = runtime_digest(spec)
+    document = runtime_document(spec)
+    platforms: dict[str, LockedTarget] = {}
+    images: dict[str, NodeKey] = {}
+    for platform, item in found.locks.items():
+        nodes = image_nodes(item.lock, runtime, config.image, host_platform())
+        if (problem := too_many_layers(item.lock, nodes.layers)) is not None:
+            raise InputError(
+                f"the image of {spec.name!r} would have {problem}",
+                code="too-many-layers",
+                source=spec.source,
+                hint="lower image.max_layers in envgraph.yaml",
+            )
+        gathered.nodes |= {node.key: node for node in nodes.nodes}
+        gathered.subjects[nodes.image] = Subject(spec, item.lock, document, nodes)
+        images[platform] = nodes.image
+        platforms[platform] = LockedTarget(
+            item.lock, lock_identity(item.lock), item.origin, nodes.image, found.file_current
+        )
+    final = next(iter(images.values()))
+    if len(images) > 1:
+        index = index_node(images)
+        gathered.nodes[index.key] = index
+        final = index.key
+    if any(item.lock.base.is_scratch for item in found.locks.values()) and spec.conda is not None:
+        problems.append(_no_libc(spec))
+    definition = next(iter(found.locks.values())).lock.definition
+    pinned = all(item.pinned for item in found.locks.values())
+    gathered.roots[spec.name] = [final]
+    gathered.targets.append(
+        Target(spec, definition, runtime, platforms, final, image_name(definition), pinned)
+    )
+
+
+def _about(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
+    if problem.source is not None:
+        return problem
+    return Diagnostic(
+        problem.code,
+        f"{spec.name}: {problem.summary}",
+        problem.detail,
+        spec.source,
+        problem.hint,
+        problem.severity,
+    )
+
+
+def _needs_builder(spec: EnvironmentSpec, why: str) -> Diagnostic:
+    return Diagnostic(
+        "no-builder",
+        f"{spec.name!r} needs a builder: {why}",
+        "this version builds conda and pip packages on a base image; builders come as plugins",
+        spec.source,
+        "move what the steps install into the conda file, or build that image elsewhere"
+        " and name it with `image: oci:PATH`",
+    )
+
+
+def _no_libc(spec: EnvironmentSpec) -> Diagnostic:
+    return Diagnostic(
+        "no-libc",
+        f"{spec.name!r} stands on `scratch`: its image has no C library",
+        "conda packages for Linux need glibc from the base; `envgraph run` is not concerned",
+        spec.source,
+        "name a base with glibc: `image: oci:PATH`, or image.default_base in envgraph.yaml",
+        "warning",
+    )

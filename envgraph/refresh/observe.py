@@ -1,0 +1,192 @@
+"""Look at the store and say what is there: the Inventory that a plan is made against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from envgraph.errors import EnvgraphError
+from envgraph.history.read import latest, versions
+from envgraph.image.assemble import StoredLayer, assemble_image
+from envgraph.image.nodes import ImageNodes
+from envgraph.lock.pins import Pins
+from envgraph.model.canonical import NodeKey
+from envgraph.model.graph import BuildGraph
+from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph.model.records import VersionRecord
+from envgraph.model.spec import EnvironmentSpec
+from envgraph.plan.inventory import Inventory
+from envgraph.plan.target import Target
+from envgraph_store import Digest, Store
+from envgraph_store.errors import StoreError
+
+LAYER_SCHEMA: Final = "envgraph.layer/1"
+IMAGE_SCHEMA: Final = "envgraph.image/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One platform of one environment: what was asked, its lock, runtime and nodes."""
+
+    spec: EnvironmentSpec
+    lock: LockedEnvironment
+    runtime: Mapping[str, Any]
+    nodes: ImageNodes
+
+
+class Observer:
+    """Answers "is this node's result whole?" and remembers what it read."""
+
+    def __init__(self, store: Store) -> None:
+        """Bind; nothing is read yet."""
+        self._store = store
+        self._present: dict[Digest, bool] = {}
+        self._layers: dict[NodeKey, StoredLayer | None] = {}
+
+    def has(self, digests: Iterable[Digest]) -> bool:
+        """All these blobs are in the store (by name; content is checked when read)."""
+        unknown = [digest for digest in digests if digest not in self._present]
+        missing = self._store.blobs.missing(unknown)
+        self._present |= {digest: digest not in missing for digest in unknown}
+        return all(self._present[digest] for digest in digests)
+
+    def layer(self, key: NodeKey) -> StoredLayer | None:
+        """The layer that a node made, when its blob is there."""
+        if key not in self._layers:
+            self._layers[key] = self._read_layer(key)
+        return self._layers[key]
+
+    def _read_layer(self, key: NodeKey) -> StoredLayer | None:
+        record = self._store.actions.get(str(key))
+        if record is None or record.get("schema") != LAYER_SCHEMA:
+            return None
+        try:
+            layer = StoredLayer.from_json(record)
+        except (KeyError, ValueError, TypeError):
+            return None
+        return layer if self.has([layer.digest, layer.paths]) else None
+
+    def image(self, key: NodeKey) -> Digest | None:
+        """The manifest (or index) that a node made, when everything below it is there."""
+        record = self._store.actions.get(str(key))
+        if record is None or record.get("schema") != IMAGE_SCHEMA:
+            return None
+        try:
+            needed = [Digest(record["manifest"]), *(Digest(text) for text in record["needs"])]
+        except (KeyError, ValueError, TypeError):
+            return None
+        return needed[0] if self.has(needed) else None
+
+    def base(self, base: LockedBase) -> bool:
+        """The base's config and layers are in the store; always true for ``scratch``."""
+        return base.is_scratch or self.has(base_blobs(base))
+
+
+def base_blobs(base: LockedBase) -> list[Digest]:
+    """Every blob of a base image."""
+    if base.manifest is None or base.config is None:
+        return []
+    return list(dict.fromkeys([base.manifest, base.config, *(la.digest for la in base.layers)]))
+
+
+def observe(
+    store: Store,
+    workspace_id: str,
+    graph: BuildGraph,
+    targets: Sequence[Target],
+    subjects: Mapping[NodeKey, Subject],
+) -> Inventory:
+    """Read as little as the plan needs: a whole image's layers are not opened."""
+    generation = store.generation()
+    observer = Observer(store)
+    built: set[NodeKey] = set()
+    images: dict[NodeKey, Digest] = {}
+    waiting = [key for keys in graph.roots.values() for key in keys]
+    seen: set[NodeKey] = set()
+    while waiting:
+        key = waiting.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        node = graph[key]
+        if node.kind in ("image", "image-index"):
+            digest = observer.image(key)
+            if digest is not None:
+                images[key] = digest
+                built.add(key)
+        elif node.base is not None:
+            if observer.base(node.base):
+                built.add(key)
+        elif observer.layer(key) is not None:
+            built.add(key)
+        if key not in built or node.kind == "image-index":
+            waiting.extend(node.needs)
+    for key, subject in subjects.items():
+        if key not in images and (digest := _predict(store, observer, subject)) is not None:
+            images[key] = digest
+    wanted = {n.package.sha256 for n in graph if n.package is not None and n.key not in built}
+    archives = wanted - store.packages.missing(wanted) if wanted else set()
+    newest, taken, locks = _versions(store, workspace_id, targets)
+    return Inventory(
+        frozenset(built), images, frozenset(archives), newest, taken, locks, generation
+    )
+
+
+def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | None:
+    """The digest of an image whose layers are all known: nothing is written for it."""
+    layers = [observer.layer(key) for key in subject.nodes.layers]
+    base = subject.lock.base
+    if any(layer is None for layer in layers):
+        return None
+    if base.config is not None and not observer.has([base.config]):
+        return None
+    config = None if base.config is None else store.blobs.read(base.config)
+    known = [layer for layer in layers if layer is not None]
+    options = subject.nodes.options
+    return assemble_image(subject.lock, subject.runtime, known, config, options).digest
+
+
+def _versions(
+    store: Store, workspace_id: str, targets: Sequence[Target]
+) -> tuple[
+    dict[str, VersionRecord],
+    dict[str, dict[str, VersionRecord]],
+    dict[str, dict[str, LockedEnvironment]],
+]:
+    newest: dict[str, VersionRecord] = {}
+    taken: dict[str, dict[str, VersionRecord]] = {}
+    locks: dict[str, dict[str, LockedEnvironment]] = {}
+    pins = Pins(store, workspace_id)
+    for target in targets:
+        record = latest(store, workspace_id, target.name)
+        if record is None:
+            continue
+        newest[target.name] = record
+        wanted = {p: locked.identity for p, locked in target.platforms.items()}
+        if {p: lock.identity for p, lock in record.locks.items()} != wanted:
+            locks[target.name] = _locks(pins, record)
+        asked = target.spec.version
+        keys = {p: str(locked.image) for p, locked in target.platforms.items()}
+        settled = (record.definition, record.runtime, dict(record.image_keys)) == (
+            target.definition,
+            target.runtime,
+            keys,
+        )
+        if target.name in locks or not settled or asked not in (None, record.version):
+            by_version = taken.setdefault(target.name, {})
+            for older in versions(store, workspace_id, target.name):
+                by_version.setdefault(older.version, older)
+        else:
+            taken[target.name] = {record.version: record}
+    return newest, taken, locks
+
+
+def _locks(pins: Pins, record: VersionRecord) -> dict[str, LockedEnvironment]:
+    found: dict[str, LockedEnvironment] = {}
+    for platform, reference in record.locks.items():
+        try:
+            found[platform] = pins.read(reference.record)
+        except (StoreError, EnvgraphError):
+            continue
+    return found

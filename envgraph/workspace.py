@@ -1,0 +1,345 @@
+"""A workspace: the parts bound together. Nothing here decides; it hands values on.
+
+::
+
+    files ─load_specs─▶ specs ─desire─▶ targets + graph ─observe─▶ inventory ─make_plan─▶ plan
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from envgraph.errors import Diagnostic, InputError, LockedError, StalePlanError
+from envgraph.model.config import WorkspaceConfig
+from envgraph.refresh.quick import default_store
+
+if TYPE_CHECKING:
+    from envgraph.api.events import Event
+    from envgraph.apply.apply import ApplyResult
+    from envgraph.model.graph import BuildGraph
+    from envgraph.model.locked import LockedEnvironment
+    from envgraph.model.records import VersionRecord
+    from envgraph.plan.plan import Plan
+    from envgraph.plan.planfile import SavedPlan
+    from envgraph.refresh.desired import Desired
+    from envgraph.workspace_lock import LockReport
+    from envgraph_store import Store
+
+DEFAULT_PARALLELISM: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a plan was asked about: these files, these names, these replacements."""
+
+    files: tuple[Path, ...] = ()
+    targets: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+
+
+class Workspace:
+    """One workspace folder and one store. Use :meth:`open`; it is a context manager."""
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        store_path: Path,
+        *,
+        diagnostics: Sequence[Diagnostic] = (),
+        offline: bool = False,
+        lock_timeout: float = 60.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Bind the parts; the store is opened when it is first needed."""
+        self.config = config
+        self.diagnostics = tuple(diagnostics)
+        self.store_path = store_path
+        self.offline = offline
+        self._lock_timeout = lock_timeout
+        self._now = now
+        self._clock = clock
+        self._desired: Desired | None = None
+        self._question = Question()
+        self._taken_ns = 0
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str = ".",
+        *,
+        store: Path | str | None = None,
+        offline: bool = False,
+        lock_timeout: float = 60.0,
+    ) -> Self:
+        """The workspace in ``folder``: its ``envgraph.yaml``, or the defaults without one.
+
+        InputError with every problem of the file.
+        """
+        from envgraph.spec import load_workspace
+
+        taken = time.time_ns()
+        config, diagnostics = load_workspace(Path(folder))
+        errors = [d for d in diagnostics if d.severity == "error"]
+        if errors or config is None:
+            raise InputError(diagnostics)
+        path = Path(store if store is not None else default_store(os.environ))
+        workspace = cls(
+            config,
+            Path(os.path.abspath(path)),
+            diagnostics=diagnostics,
+            offline=offline,
+            lock_timeout=lock_timeout,
+        )
+        workspace._taken_ns = taken
+        return workspace
+
+    @cached_property
+    def store(self) -> Store:
+        """The content-addressed store, created when there is none."""
+        from envgraph_store import Store
+
+        return Store.open(self.store_path, lock_timeout=self._lock_timeout)
+
+    def close(self) -> None:
+        """Close the store, if it was opened."""
+        if "store" in self.__dict__:
+            self.store.close()
+            del self.__dict__["store"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- plan and apply --------------------------------------------------
+
+    def plan(
+        self,
+        files: Sequence[Path] = (),
+        *,
+        targets: Sequence[str] = (),
+        replace: Sequence[str] = (),
+        saved: SavedPlan | None = None,
+    ) -> Plan:
+        """What would be done. Solves where no pin is found; keeps nothing.
+
+        With ``saved`` the question is the saved plan's, and StalePlanError says that
+        its inputs, or the store, are not what they were.
+        """
+        from envgraph.lock.find import LockFinder
+        from envgraph.plan.plan import make_plan
+        from envgraph.refresh.desired import desire, load_specs
+        from envgraph.refresh.observe import observe
+
+        question = Question(tuple(files), tuple(targets), tuple(replace))
+        locks: Mapping[str, LockedEnvironment] = {}
+        if saved is not None:
+            self._check_saved(saved)
+            paths = tuple(Path(name) for name in saved.files)
+            question = Question(paths, saved.targets, saved.replace)
+            locks = saved.locks
+        loaded = load_specs(self.config, question.files, question.targets)
+        finder = LockFinder(
+            self.config, self.store, offline=self.offline, now=self._now(), saved=locks
+        )
+        desired = desire(self.config, loaded, finder)
+        inventory = observe(
+            self.store, self.config.id, desired.graph, desired.targets, desired.subjects
+        )
+        plan = make_plan(
+            desired.targets,
+            desired.graph,
+            inventory,
+            replace=question.replace,
+            diagnostics=(*self.diagnostics, *desired.diagnostics),
+        )
+        self._desired, self._question = desired, question
+        if saved is not None:
+            saved.check(plan)
+        return plan
+
+    def _check_saved(self, saved: SavedPlan) -> None:
+        if saved.workspace_id != self.config.id:
+            raise StalePlanError(
+                "the saved plan belongs to another workspace",
+                hint="apply it in the folder where it was made",
+            )
+        saved.check_inputs()
+
+    def save_plan(self, plan: Plan, path: Path) -> None:
+        """Write the plan that was made last, with what it solved, to a file."""
+        from envgraph.plan.planfile import save_plan
+
+        question = self._question
+        save_plan(
+            path,
+            plan,
+            workspace_id=self.config.id,
+            files=[os.path.abspath(name) for name in question.files],
+            targets=question.targets,
+            replace=question.replace,
+            inputs=[name for name in self.inputs if os.path.abspath(name) != str(path.absolute())],
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every file and folder that the last plan was made from, absolute."""
+        own = [self.config.file or str(Path(self.config.root) / "envgraph.yaml")]
+        found = () if self._desired is None else self._desired.inputs
+        return tuple(dict.fromkeys([*own, *found]))
+
+    def remember_nothing_to_do(self, plan: Plan, human: str, answer: str) -> None:
+        """Leave a snapshot for the quick path: this plan found nothing to do."""
+        from envgraph.refresh.snapshot import write_snapshot
+
+        question = self._question
+        if plan.changes or plan.diagnostics or question.targets or question.replace:
+            return
+        folders = () if question.files else self._glob_folders()
+        write_snapshot(
+            self.store_path,
+            Path(self.config.root),
+            question.files,
+            watched=[*self.inputs, *folders, *self._store_watch()],
+            taken_ns=self._taken_ns,
+            human=human,
+            answer=answer,
+        )
+
+    def _glob_folders(self) -> Iterator[str]:
+        from envgraph.spec import watched_folders
+
+        yield from watched_folders(self.config)
+
+    def _store_watch(self) -> list[str]:
+        """What changes when this workspace is applied, or the store loses something."""
+        from envgraph_store.layout import GENERATION_FILE
+        from envgraph_store.naming import escape
+
+        applied = self.store.root / "refs" / escape(f"applied/{self.config.id}")
+        return [str(self.store.root / GENERATION_FILE), str(applied)]
+
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> ApplyResult:
+        """Do what the plan says; it must be the one that this object made last."""
+        from envgraph.apply.apply import Applier
+
+        if self._desired is None:
+            raise StalePlanError("this plan was not made here", hint="plan again")
+        applier = Applier(
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            clock=self._clock,
+            parallelism=parallelism,
+            on_event=on_event,
+            lock_timeout=self._lock_timeout,
+        )
+        with translated_locks():
+            return applier.apply(plan, self._desired)
+
+    def lock(
+        self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False
+    ) -> LockReport:
+        """Write (or with ``check`` only compare) the lockfiles of the environments."""
+        from envgraph.refresh.desired import load_specs
+        from envgraph.workspace_lock import lock_environments
+
+        loaded = load_specs(self.config, files)
+        return lock_environments(
+            self.config,
+            self.store,
+            loaded,
+            update=frozenset(update),
+            check=check,
+            offline=self.offline,
+            now=self._now(),
+        )
+
+    # -- what is there ---------------------------------------------------
+
+    def list_environments(
+        self, *, all: bool = False, archived: bool = False
+    ) -> list[VersionRecord]:
+        """The latest version of every environment; with ``all`` every version."""
+        from envgraph.history.read import environment_names, latest, versions
+
+        found: list[VersionRecord] = []
+        for name in environment_names(self.store, self.config.id):
+            if all:
+                found += reversed(list(versions(self.store, self.config.id, name)))
+            elif (record := latest(self.store, self.config.id, name)) is not None:
+                found.append(record)
+        return found
+
+    def find(self, reference: str) -> VersionRecord:
+        """The version that ``NAME``, ``NAME:VERSION``, ``NAME@latest``, or a definition
+        digest names; NotFoundError with the nearest names."""
+        from envgraph.history.find import find_version
+
+        return find_version(self.store, self.config.id, reference)
+
+    def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
+        """The lock of a version on a platform (its first one by default)."""
+        from envgraph.errors import NotFoundError
+        from envgraph.lock.pins import Pins
+
+        chosen = platform or next(iter(record.locks))
+        if chosen not in record.locks:
+            raise NotFoundError(
+                f"{record.environment}:{record.version} has no lock for {chosen}",
+                hint=f"it is locked for {', '.join(record.locks)}",
+            )
+        return Pins(self.store, self.config.id).read(record.locks[chosen].record)
+
+    def describe(self, record: VersionRecord) -> dict[str, Any]:
+        """Everything about one version: the object of ``show --json``."""
+        from envgraph.history.describe import describe
+
+        lock = self.lock_of(record)
+        return describe(self.store, self.config, record, lock)
+
+    def graph(self, references: Sequence[str] = ()) -> BuildGraph:
+        """The build graph of registered versions; of all current ones when none is named."""
+        from envgraph.history.describe import graph_of
+
+        records = [self.find(ref) for ref in references] or self.list_environments()
+        pairs = [
+            (record, self.lock_of(record, platform))
+            for record in records
+            for platform in record.locks
+        ]
+        return graph_of(self.config, pairs)
+
+
+@contextmanager
+def translated_locks() -> Iterator[None]:
+    """Turn the store's "somebody holds it" into exit code 11."""
+    from envgraph_store.errors import StoreLocked
+
+    try:
+        yield
+    except StoreLocked as error:
+        raise LockedError(error.summary, code="locked", hint=error.hint) from error
