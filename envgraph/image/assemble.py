@@ -10,7 +10,7 @@ from typing import Any
 from envgraph.image.activation import WRAPPER, activation_scripts, wrapper_text
 from envgraph.image.config import image_config
 from envgraph.image.content import LayerContent
-from envgraph.image.fixedlayers import write_meta_layer
+from envgraph.image.fixedlayers import write_files_layer
 from envgraph.image.manifest import Descriptor, image_manifest
 from envgraph.image.options import LayerOptions
 from envgraph.model.locked import LockedEnvironment
@@ -77,7 +77,7 @@ def assemble_image(
     wrapper = bytearray()
     text = wrapper_text(activation_scripts(content for _, content in contents), options.prefix)
     if text:
-        last = write_meta_layer((), options, wrapper.extend, {WRAPPER: text})
+        last = write_files_layer({WRAPPER: text}, options, wrapper.extend)
         contents.append((Digest.of(bytes(wrapper)), last))
     config = image_config(lock, runtime, [content for _, content in contents], base, options)
     manifest = image_manifest(

@@ -21,14 +21,18 @@ from envgraph.image.zipread import Slice
 from envgraph.model.locked import LockedPackage
 from envgraph_store.digest import Digest
 
-OWN_LAYER: Final = 1 << 20
-"""T: archives of this many bytes or more have a layer of their own."""
+FIRST_THRESHOLD: Final = 1 << 16
+"""T: archives of this many bytes or more have a layer of their own, if that fits.
+
+While every package fits with a layer of its own, nothing is joined: changing one
+package then writes one layer, and a new combination writes none.
+"""
 
 MOST_GROUPS: Final = 8
 """G: groups per manager; fewer when few layers are allowed."""
 
 FIXED_LAYERS: Final = 2
-"""The root layer and the meta layer."""
+"""The root layer and the entrypoint wrapper's."""
 
 FEWEST_LAYERS: Final = FIXED_LAYERS + 2
 """``max_layers`` below this cannot be kept: one group for conda, one for pip."""
@@ -46,7 +50,7 @@ def assign_groups(packages: Sequence[LockedPackage], max_layers: int) -> tuple[L
     """The package layers in image order: conda's, then pip's.
 
     Depends on names, managers and archive sizes of ``packages`` and on
-    ``max_layers`` only. With the root and the meta layer there are never more than
+    ``max_layers`` only. With the root and the wrapper layer there are never more than
     ``max_layers``. Raises InputError when that is less than :data:`FEWEST_LAYERS`.
     """
     if max_layers < FEWEST_LAYERS:
@@ -57,12 +61,12 @@ def assign_groups(packages: Sequence[LockedPackage], max_layers: int) -> tuple[L
         )
     most = max_layers - FIXED_LAYERS
     groups = max(1, min(MOST_GROUPS, most // 8))
-    threshold = OWN_LAYER
+    threshold = 0
     while True:
         layers = _assign(packages, threshold, groups)
         if len(layers) <= most:
             return layers
-        threshold *= 2
+        threshold = 2 * threshold or FIRST_THRESHOLD
 
 
 def group_of(package: LockedPackage, groups: int) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from envgraph.image.options import FORMAT, LayerOptions
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.locked import LockedPackage
-from envgraph_store.digest import Digest
 
 
 def maps_python_paths(package: LockedPackage) -> bool:
@@ -65,20 +64,4 @@ def root_layer_key(options: LayerOptions) -> NodeKey:
     return node_key(
         "root-layer",
         {"format": FORMAT, "prefix": options.prefix, "compression": options.compression.key},
-    )
-
-
-def meta_layer_key(
-    packages: Sequence[LockedPackage], options: LayerOptions, files: Mapping[str, bytes]
-) -> NodeKey:
-    """The key of the last layer: what belongs to the environment and to no package."""
-    return node_key(
-        "meta-layer",
-        {
-            "format": FORMAT,
-            "prefix": options.prefix,
-            "compression": options.compression.key,
-            "packages": [package.identity() for package in packages],
-            "files": {path: Digest.of(data) for path, data in files.items()},
-        },
     )
