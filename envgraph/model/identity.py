@@ -60,13 +60,17 @@ def _conda_document(conda: CondaSpec) -> dict[str, Any]:
         "channels": None
         if channels is None
         else [without_credentials(c).rstrip("/") or c for c in channels],
-        "dependencies": [without_credentials(r.text) for r in conda.dependencies],
+        "dependencies": [
+            {"text": without_credentials(r.text), "selector": r.selector}
+            for r in conda.dependencies
+        ],
         "pip": [
             {
                 "kind": line.kind,
                 "text": without_credentials(line.text),
                 "editable": line.editable,
                 "tree": line.tree,
+                "hashes": list(line.hashes),
             }
             for line in conda.pip
         ],

@@ -169,3 +169,17 @@ def unescape_tag(text: str) -> str:
     if escape_tag(version) != text:
         raise ValueError(f"not an escaped tag: {text[:100]!r}")
     return version
+
+
+def version_problem(version: str) -> str | None:
+    """What is wrong with a version; it may hold colons (``18.04:2022``), a name may not."""
+    if not version:
+        return "a version has at least one character"
+    if len(version) > MAX_NAME:
+        return f"a version has at most {MAX_NAME} characters, and this one has {len(version)}"
+    for character in version:
+        if character in "/@":
+            return f"a version cannot hold {character!r}"
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+            return f"a version cannot hold the control character U+{ord(character):04X}"
+    return None

@@ -19,10 +19,22 @@ Kind = Literal["curated", "user-managed", "system-managed"]
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One conda dependency as written, trimmed, spaces collapsed, name lower-cased."""
+    """One conda dependency as written, trimmed, spaces collapsed, name lower-cased.
+
+    ``selector`` is mamba's ``sel(linux):`` before it (``linux``, ``osx``, ``win``,
+    ``unix`` or a platform), else empty: see :meth:`CondaSpec.for_platform`.
+    """
 
     text: str
     source: SourceLocation | None = field(default=None, compare=False)
+    selector: str = ""
+
+    def applies_to(self, platform: str) -> bool:
+        """Whether ``platform`` (``linux-64``) is meant."""
+        system = platform.partition("-")[0]
+        return self.selector in ("", platform, system) or (
+            self.selector == "unix" and system != "win"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,8 @@ class PipLine:
     (the same, from a ``-c`` file), ``option`` (an index option such as
     ``--extra-index-url X``, one spelling), ``project`` (a local folder or file,
     ``text`` is the path as written, ``tree`` its content) or ``url`` (a wheel,
-    sdist or VCS address). ``editable`` for ``-e``.
+    sdist or VCS address). ``editable`` for ``-e``. ``hashes`` are those of
+    ``--hash=`` options, sorted: ``sha256:<hex>``.
     """
 
     kind: Literal["requirement", "constraint", "option", "project", "url"]
@@ -42,6 +55,7 @@ class PipLine:
     tree: Digest | None = None
     path: str | None = field(default=None, compare=False)
     source: SourceLocation | None = field(default=None, compare=False)
+    hashes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,10 @@ class CondaSpec:
     platforms: tuple[str, ...] = ()
     file: str | None = field(default=None, compare=False)
     channel_paths: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def for_platform(self, platform: str) -> tuple[Requirement, ...]:
+        """The dependencies that ``platform`` is meant to have."""
+        return tuple(r for r in self.dependencies if r.applies_to(platform))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,147 @@
+"""What kind of file a YAML tree is, judged by its keys alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from envgraph.spec.nodes import ListNode, MapNode, ScalarNode
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind: its ``name`` for programs, its ``title`` for people, and what to do with it."""
+
+    name: str
+    title: str
+    hint: str = ""
+
+
+ENVIRONMENT: Final = FileKind("environment", "an environment")
+CONDA: Final = FileKind("conda", "a conda environment file")
+UNKNOWN: Final = FileKind("unknown", "a file of an unknown kind")
+JOB: Final = FileKind(
+    "job", "a job", "its environment is under `environment:`; submit it with `envgraph job submit`"
+)
+PIPELINE: Final = FileKind("pipeline", "a pipeline job", "its environments are in its steps")
+COMPONENT: Final = FileKind("component", "a component", "its environment is under `environment:`")
+DEPLOYMENT: Final = FileKind(
+    "deployment", "a deployment",
+    "its environment is under `environment:`; use `envgraph deployment create`",
+)  # fmt: skip
+ENDPOINT: Final = FileKind("endpoint", "an endpoint", "it has no environment; deployments have")
+COMPUTE: Final = FileKind("compute", "a compute target", "it has no environment")
+MODEL: Final = FileKind("model", "a model asset", "audit the model's folder instead")
+DATA: Final = FileKind("data", "a data asset or datastore", "it has no environment")
+SCHEDULE: Final = FileKind("schedule", "a schedule", "its job is under `create_job:`")
+ASSET: Final = FileKind(
+    "asset", "an entry of the asset catalogue", "the environment is in its spec file"
+)
+IMAGE_CONFIG: Final = FileKind(
+    "image-config", "an image configuration of the asset catalogue",
+    "the environment is in spec.yaml beside it",
+)  # fmt: skip
+MLMODEL: Final = FileKind("mlmodel", "an MLflow model", "use `envgraph import` or `envgraph audit`")
+PYTHON_ENV: Final = FileKind("python-env", "MLflow's python_env.yaml", "use `envgraph import`")
+MLPROJECT: Final = FileKind("mlproject", "an MLflow project", "its conda file is the environment")
+CONDA_LOCK: Final = FileKind("conda-lock", "a conda-lock lockfile", "use `envgraph import`")
+PIXI_LOCK: Final = FileKind("pixi-lock", "a pixi lockfile", "use `envgraph import`")
+WORKSPACE: Final = FileKind("workspace", "a workspace's settings", "name an environment file")
+PAYLOAD: Final = FileKind("settings", "a settings file of another tool")
+
+_CLOUD_ONLY: Final = {"amlcompute", "computeinstance", "kubernetes_cluster", "virtualmachine"}
+
+
+def _text(root: MapNode, key: str) -> str:
+    return (root.text(key) or "").lower()
+
+
+def _schema(root: MapNode) -> str:
+    return _text(root, "$schema").rpartition("/")[2]
+
+
+_BY_SCHEMA: Final[tuple[tuple[str, FileKind], ...]] = (
+    ("pipelinecomponent", COMPONENT),
+    ("component", COMPONENT),
+    ("deployment", DEPLOYMENT),
+    ("endpoint", ENDPOINT),
+    ("pipelinejob", PIPELINE),
+    ("schedule", SCHEDULE),
+    ("job", JOB),
+    ("environment", ENVIRONMENT),
+    ("compute", COMPUTE),
+    ("datastore", DATA),
+    ("data", DATA),
+    ("mltable", DATA),
+    ("model", MODEL),
+)
+
+
+def _by_schema(root: MapNode) -> FileKind | None:
+    schema = _schema(root)
+    if not schema:
+        return None
+    return next((kind for word, kind in _BY_SCHEMA if word in schema), None)
+
+
+def _has(*keys: str) -> Callable[[MapNode], bool]:
+    return lambda root: all(key in root for key in keys)
+
+
+def _is_lock(root: MapNode) -> bool:
+    package = root.get("package")
+    return "metadata" in root and isinstance(package, ListNode)
+
+
+def _is_asset(root: MapNode) -> bool:
+    return "spec" in root and "type" in root and "image" not in root
+
+
+def _is_environment(root: MapNode) -> bool:
+    return any(key in root for key in ("image", "build", "conda_file"))
+
+
+def kind_of_tree(root: MapNode) -> FileKind:
+    """The kind of a YAML file by its top-level mapping.
+
+    A conda file is one only without ``image``, ``build`` and ``conda_file``: with
+    them it is an environment with keys that do not belong there.
+    """
+    if "dependencies" in root or "channels" in root:
+        if "build_dependencies" in root or ("python" in root and "channels" not in root):
+            return PYTHON_ENV
+        if not _is_environment(root) and "type" not in root and "jobs" not in root:
+            return CONDA
+    by_schema = _by_schema(root)
+    if by_schema is not None:
+        return by_schema
+    if isinstance(root.get("image"), MapNode):
+        return IMAGE_CONFIG
+    kind = _text(root, "type")
+    for test, found in _TESTS:
+        if test(root, kind):
+            return found
+    return UNKNOWN
+
+
+_TESTS: Final[tuple[tuple[Callable[[MapNode, str], bool], FileKind], ...]] = (
+    (lambda r, _: _is_lock(r), CONDA_LOCK),
+    (lambda r, _: "environments" in r and "packages" in r and "version" in r, PIXI_LOCK),
+    (lambda r, _: "flavors" in r or "artifact_path" in r, MLMODEL),
+    (lambda r, _: "entry_points" in r, MLPROJECT),
+    (lambda r, t: _is_asset(r), ASSET),
+    (lambda r, t: t == "pipeline" or isinstance(r.get("jobs"), MapNode), PIPELINE),
+    (lambda r, t: t.endswith("component"), COMPONENT),
+    (lambda r, _: "endpoint_name" in r or "code_configuration" in r or "scale_settings" in r,
+     DEPLOYMENT),
+    (lambda r, t: "create_job" in r, SCHEDULE),
+    (lambda r, t: t in ("command", "sweep", "spark", "automl", "parallel"), JOB),
+    (lambda r, _: "command" in r and ("environment" in r or "code" in r), JOB),
+    (lambda r, t: t in _CLOUD_ONLY, COMPUTE),
+    (lambda r, _: "auth_mode" in r or "traffic" in r, ENDPOINT),
+    (lambda r, t: t in ("uri_file", "uri_folder", "mltable") or t.startswith("azure_"), DATA),
+    (lambda r, t: t in ("mlflow_model", "custom_model", "triton_model"), MODEL),
+    (lambda r, _: "workspace" in r and isinstance(r.get("workspace"), ScalarNode), WORKSPACE),
+    (lambda r, _: _is_environment(r), ENVIRONMENT),
+)  # fmt: skip

@@ -1,0 +1,216 @@
+r"""The digest of a folder's meaning: names, contents, x bit, links; nothing of this machine.
+
+Format ``envgraph.tree/1``: a header line, then one record per entry, sorted by
+the bytes of its path::
+
+    f|x <path length>:<path> <sha256>\n     a file, x when its owner may execute it
+    l   <path length>:<path> <target>\n     a symbolic link (target length-prefixed)
+    d   <path length>:<path>\n              a folder with nothing in it
+
+Owners, times, umask and the order of the directory have no part in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from envgraph.errors import InputError
+from envgraph.spec import paths
+from envgraph.spec.files import kind_of_mode, open_regular
+from envgraph.spec.ignore import IgnoreRules, context_rules, project_rules
+from envgraph_store.digest import Digest
+
+MAX_ENTRIES: Final = 1_000_000
+MAX_DEPTH: Final = 200
+_PIECE: Final = 1 << 20
+_HEADER: Final = b"envgraph.tree/1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One entry: ``path`` relative with slashes (bytes that are no UTF-8 as surrogates)."""
+
+    kind: Literal["file", "link", "folder"]
+    path: str
+    executable: bool = False
+    digest: Digest | None = None
+    target: str = ""
+    size: int = 0
+
+    @property
+    def mode(self) -> int:
+        """0755 or 0644 for files, 0755 for folders, 0777 for links."""
+        if self.kind == "link":
+            return 0o777
+        return 0o755 if self.executable or self.kind == "folder" else 0o644
+
+    def record(self) -> bytes:
+        """The entry's line in the format above."""
+        name = os.fsencode(self.path)
+        head = b"%d:%s" % (len(name), name)
+        if self.kind == "folder":
+            return b"d " + head + b"\n"
+        if self.kind == "link":
+            target = os.fsencode(self.target)
+            return b"l " + head + b" %d:%s\n" % (len(target), target)
+        return (b"x " if self.executable else b"f ") + head + f" {self.digest}\n".encode()
+
+
+def tree_digest(entries: Sequence[TreeEntry]) -> Digest:
+    """The digest of a listing, whatever its order."""
+    records = sorted((os.fsencode(entry.path), entry.record()) for entry in entries)
+    return Digest.of(_HEADER + b"".join(record for _, record in records))
+
+
+def file_digest(path: str | Path) -> Digest:
+    """The digest of one file's bytes; InputError when it is no readable file."""
+    return _hash_file(os.fspath(path), os.fspath(path))[0]
+
+
+def context_tree(folder: str | Path, dockerfile: str = "Dockerfile") -> list[TreeEntry]:
+    """What a build context holds after ignore rules; the Dockerfile always belongs to it."""
+    root = Path(folder)
+    return list(walk(root, context_rules(root, dockerfile), keep=frozenset({dockerfile})))
+
+
+def project_digest(folder: str | Path) -> Digest:
+    """The tree digest of a local Python project; InputError when it is none."""
+    root = Path(folder)
+    if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
+        raise InputError(
+            f"{root} is no Python project",
+            code="not-a-project",
+            hint="it needs a pyproject.toml or a setup.py",
+        )
+    entries = [e for e in walk(root, project_rules(root)) if e.kind != "folder"]
+    return tree_digest(entries)
+
+
+def walk(
+    root: Path, rules: Sequence[IgnoreRules] = (), keep: frozenset[str] = frozenset()
+) -> Iterator[TreeEntry]:
+    """Every entry below ``root`` that no rule leaves out.
+
+    Raises InputError for what cannot be part of an environment: sockets, pipes,
+    devices, mount points, unreadable entries, links that lead out of ``root``.
+    """
+    try:
+        top = root.stat()
+    except (OSError, ValueError):
+        raise InputError(f"there is no folder {root}", code="missing-folder") from None
+    if not stat.S_ISDIR(top.st_mode):
+        raise InputError(
+            f"{root} is {kind_of_mode(top.st_mode)}, not a folder", code="not-a-folder"
+        )
+    stack: list[tuple[str, int]] = [("", 0)]
+    count = 0
+    while stack:
+        prefix, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise InputError(f"{prefix[:200]}… is nested too deep", code="too-deep")
+        empty = True
+        for name in _names(root, prefix):
+            path = f"{prefix}/{name}" if prefix else name
+            status = _lstat(root, path)
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if path not in keep and any(rule.ignored(path, is_folder) for rule in rules):
+                above_kept = any(k.startswith(path + "/") for k in keep)
+                if is_folder and (above_kept or not _pruned(rules, path)):
+                    stack.append((path, depth + 1))
+                continue
+            empty = False
+            count += 1
+            if count > MAX_ENTRIES:
+                raise InputError(f"{root} holds more than {MAX_ENTRIES} entries", code="too-large")
+            if is_folder:
+                if status.st_dev != top.st_dev:
+                    raise InputError(
+                        f"{path!a} is a mount point: it does not belong to the folder",
+                        code="mount-point",
+                    )
+                stack.append((path, depth + 1))
+            else:
+                yield _entry(root, path, status)
+        if empty and prefix:
+            ignored = any(rule.ignored(prefix, True) for rule in rules)
+            if not ignored:
+                yield TreeEntry("folder", prefix)
+
+
+def _pruned(rules: Sequence[IgnoreRules], path: str) -> bool:
+    return any(rule.ignored(path, True) and rule.prunes(path) for rule in rules)
+
+
+def _names(root: Path, prefix: str) -> list[str]:
+    try:
+        return paths.names_in(root / prefix)
+    except OSError as error:
+        raise InputError(
+            f"the folder {str(root / prefix)!a} cannot be read: {error.strerror}",
+            code="unreadable-folder",
+        ) from None
+
+
+def _lstat(root: Path, path: str) -> os.stat_result:
+    try:
+        return os.lstat(root / path)
+    except OSError as error:
+        raise InputError(
+            f"{path!a} cannot be read: {error.strerror}", code="unreadable-file"
+        ) from None
+
+
+def _entry(root: Path, path: str, status: os.stat_result) -> TreeEntry:
+    if stat.S_ISLNK(status.st_mode):
+        target = os.fspath((root / path).readlink())
+        if _leads_out(path, target):
+            raise InputError(
+                f"the link {path!a} leads out of the folder, to {target!a}",
+                code="link-escape",
+                hint="copy what it points at into the folder, or ignore the link",
+            )
+        return TreeEntry("link", path, target=target)
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(
+            f"{path!a} is {kind_of_mode(status.st_mode)}: it cannot be part of an environment",
+            code="special-file",
+            hint="remove it, or add it to .dockerignore",
+        )
+    digest, size = _hash_file(root / path, path)
+    return TreeEntry("file", path, bool(status.st_mode & stat.S_IXUSR), digest, "", size)
+
+
+def _leads_out(path: str, target: str) -> bool:
+    if target.startswith("/"):
+        return True
+    joined = paths.joined(paths.folder_of(path), target)
+    return joined == ".." or joined.startswith("../")
+
+
+def _hash_file(path: str | Path, shown: str) -> tuple[Digest, int]:
+    """Digest and size; a file that changes while it is read is read again, then refused."""
+    for _ in range(3):
+        try:
+            fd = open_regular(path, follow=isinstance(path, str))
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                before = os.fstat(fd)
+                sha, size = hashlib.sha256(), 0
+                while piece := file.read(_PIECE):
+                    sha.update(piece)
+                    size += len(piece)
+                after = os.fstat(fd)
+        except OSError as error:
+            raise InputError(
+                f"{shown!a} cannot be read: {error.strerror}", code="unreadable-file"
+            ) from None
+        if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and (
+            size == after.st_size
+        ):
+            return Digest.from_hex(sha.hexdigest()), size
+    raise InputError(f"{shown!a} changes while it is read", code="file-changes")
