@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from envgraph.conda import credentials
 from envgraph.conda.fetch import Measured, measure
@@ -14,9 +13,6 @@ from envgraph.conda.transport import Transport
 from envgraph.errors import Diagnostic, EnvgraphError, IntegrityError
 from envgraph.model.locked import LockedPackage
 from envgraph_store.digest import Digest
-
-if TYPE_CHECKING:
-    from envgraph_store import Store
 
 Progress = Callable[[str], object]
 
@@ -51,46 +47,6 @@ class PackageStore(Protocol):
     def writer(self) -> PackageWriter:
         """Begin a new archive."""
         ...
-
-
-class StorePackages:
-    """:class:`PackageStore` over a store: each archive is its own small transaction."""
-
-    def __init__(self, store: Store) -> None:
-        """Bind; nothing is opened."""
-        self._store = store
-
-    def has(self, digest: Digest) -> bool:
-        """Whether the archive is there."""
-        return self._store.packages.has(digest)
-
-    def path(self, digest: Digest) -> Path:
-        """The archive's file; it may be read, never written."""
-        return self._store.packages.path(digest)
-
-    def writer(self) -> PackageWriter:
-        """Begin a new archive."""
-        return _StoreWriter(self._store)
-
-
-class _StoreWriter:
-    def __init__(self, store: Store) -> None:
-        self._stack = ExitStack()
-        self._transaction = self._stack.enter_context(store.transaction())
-        self._writer = self._transaction.writer(area="packages")
-
-    def write(self, data: bytes, /) -> object:
-        return self._writer.write(data)
-
-    def finish(self) -> Digest:
-        with self._stack:
-            digest = self._writer.finish()
-            self._transaction.commit()
-        return digest
-
-    def abort(self) -> None:
-        with self._stack:
-            self._writer.abort()
 
 
 def keep(
