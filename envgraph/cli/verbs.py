@@ -23,7 +23,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("graph", "the build graph as dot, mermaid, json or svg"),
             ("export", "the environment for conda, pip and container tools"),
             ("run", "run a command on this machine with the same packages"),
-            ("shell", "the same, as an interactive shell"),
+            ("shell", "your shell with an environment's packages"),
         ),
     ),
     (

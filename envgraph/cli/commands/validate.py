@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from envgraph.cli.options import Operand, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.cli.views.validate import Judged, show_judged, summary_of
-from envgraph.errors import Diagnostic, InputError, SourceLocation
+from envgraph.errors import Diagnostic, InputError, SourceLocation, UsageError
+
+if TYPE_CHECKING:
+    from envgraph.model.config import WorkspaceConfig
 
 SIGNATURE: Final = Signature(
     operands=(
@@ -53,7 +56,7 @@ def run(arguments: Arguments, session: Session) -> int:
     if not arguments.files:
         workspace_file = session.common.folder / "envgraph.yaml"
         if remarks or workspace_file.exists():
-            judged.append(Judged(str(workspace_file), "workspace", tuple(remarks)))
+            judged.append(Judged(str(workspace_file), "workspace", "a workspace", tuple(remarks)))
         paths: Sequence[Path] = [] if config is None else [Path(p) for p in discover(config)]
         if not paths and not judged:
             raise InputError(
@@ -80,16 +83,16 @@ def run(arguments: Arguments, session: Session) -> int:
     return 1 if errors else 0
 
 
-def _judge(path: Path, config: Any) -> Judged:
-    from envgraph.spec import judge
+def _judge(path: Path, config: WorkspaceConfig | None) -> Judged:
+    from envgraph.spec import judge_file
 
     try:
-        verdict = judge(path, config)
+        verdict = judge_file(path, config)
     except OSError as error:
         place = SourceLocation(str(path))
         problem = Diagnostic("unreadable", f"cannot be read: {error.strerror}", "", place)
-        return Judged(str(path), "unreadable", (problem,))
-    return Judged(str(path), verdict.kind, tuple(verdict.diagnostics))
+        return Judged(str(path), "unreadable", "a file that cannot be read", (problem,))
+    return Judged(str(path), verdict.kind, verdict.title, tuple(verdict.diagnostics))
 
 
 def _expand(words: Sequence[str], session: Session) -> Iterator[Path]:
@@ -114,11 +117,12 @@ def _expand(words: Sequence[str], session: Session) -> Iterator[Path]:
 
 
 def _matches(folder: Path, pattern: str) -> Iterator[Path]:
-    import glob
-
-    for name in glob.iglob(os.path.join(glob.escape(str(folder)), pattern), recursive=True):
-        if os.path.isfile(name):
-            yield Path(name)
+    anchor = Path(pattern).anchor
+    start = Path(anchor) if anchor else folder
+    try:
+        yield from (path for path in start.glob(pattern[len(anchor) :]) if path.is_file())
+    except ValueError as error:
+        raise UsageError(f"{pattern!r} is not a glob: {error}") from None
 
 
 def _below(folder: Path) -> Iterator[Path]:

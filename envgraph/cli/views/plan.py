@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from envgraph.cli.views.changes import change_rows
 from envgraph.cli.views.console import Console, Piece, Styled, wrap
 from envgraph.cli.views.text import listed, many, size, table
 from envgraph.diff.packages import PackageChange
@@ -142,27 +143,13 @@ class PlanView:
         limit = len(nested) if self._verbose else 12
         # Jumps that may break things come first where not everything is shown.
         nested.sort(key=lambda c: (not c.major, c.name) if len(nested) > limit else (0, c.name))
-        rows = [self._package_row(c, "") for c in direct]
-        rows += [self._package_row(c, "nested") for c in nested[:limit]]
+        rows = change_rows([*direct, *nested[:limit]], self._arrow)
         for line in table(rows, indent="    "):
             self._show(*line)
         if len(nested) > limit:
             majors = sum(1 for c in nested[limit:] if c.major)
             more = f"{self._dots} and {len(nested) - limit:,} more nested changes"
             self._text(more + (f", {majors} of them major" if majors else "") + " (-v lists them)")
-
-    def _package_row(self, change: PackageChange, remark: str) -> list[str]:
-        document = change.to_json()
-        before, after = document["from"], document["to"]
-        remarks = [word for word in (remark, "major" if change.major else "") if word]
-        if change.kind == "added":
-            versions, sign = str(after), "+"
-        elif change.kind == "removed":
-            versions, sign = str(before), "-"
-        else:
-            versions, sign = f"{before} {self._arrow} {after}", "~"
-        name = change.name if change.manager == "conda" else f"{change.name} (pip)"
-        return [sign, name, versions, ", ".join(remarks)]
 
     def _steps(self, plan: Plan, steps: Sequence[Step], *, with_environments: bool) -> None:
         ordered = sorted(steps, key=lambda s: (s.action != "pull", -(s.bytes or 0), s.name))

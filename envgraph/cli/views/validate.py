@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One file, the kind of file that it is, and everything that is wrong with it."""
+    """One file, the kind of file that it is (``title`` in words), and what is wrong with it."""
 
     file: str
     kind: str
+    title: str
     diagnostics: tuple[Diagnostic, ...]
 
     @property
@@ -56,7 +57,7 @@ def show_judged(judged: Sequence[Judged], session: Session) -> None:
         shown = [d for d in item.diagnostics if d.severity != "info" or session.common.verbose]
         if not shown and not session.common.verbose:
             continue
-        console.out(Styled(place(SourceLocation(item.file)), "bold"), f"  {item.kind}")
+        console.out(Styled(place(SourceLocation(item.file)), "bold"), f"  {item.title}")
         for diagnostic in shown:
             own = diagnostic.source is not None and diagnostic.source.file == item.file
             for line in lines_of(diagnostic, console.width - 2, with_file=not own):

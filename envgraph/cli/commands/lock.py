@@ -1,0 +1,84 @@
+"""``lock``: the committed lockfiles: write, check, move one package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from envgraph.cli.commands.plan import FILES
+from envgraph.cli.options import Flag, Signature, Values
+from envgraph.cli.session import Session
+from envgraph.errors import UsageError
+
+if TYPE_CHECKING:
+    from envgraph.workspace_lock import LockReport
+
+SIGNATURE: Final = Signature(
+    operands=(FILES,),
+    flags=(
+        Flag("--check", "write nothing; exit 1 if a lock is missing or stale"),
+        Flag("--update", "move these packages only, keep all others", "PKG", many="list"),
+    ),
+    notes=(
+        "Lockfiles are locks/NAME.conda-lock.yml in the workspace folder, in conda-lock's format: "
+        "commit them. What is pinned stays pinned, whatever the channel has by now; --update moves "
+        "the named packages and what they force to move.",
+    ),
+    examples=(
+        ("envgraph lock", "write what is missing"),
+        ("envgraph lock --check", "for CI: does the lock fit the environment?"),
+        ("envgraph lock --update numpy scipy", "newer versions of these two"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Which environments, and what to do with their locks."""
+
+    files: tuple[str, ...]
+    check: bool
+    update: tuple[str, ...]
+
+
+def read(values: Values) -> Arguments:
+    """The verb's arguments; ``--update a,b`` is the same as ``--update a b``."""
+    update = tuple(
+        name for word in values.texts("--update") for name in word.lower().split(",") if name
+    )
+    if update and values.on("--check"):
+        raise UsageError("--check writes nothing, so it excludes --update")
+    return Arguments(values.words("FILE"), values.on("--check"), update)
+
+
+def run(arguments: Arguments, session: Session) -> int:
+    """Lock, or check; 1 when an environment could not be locked or a check fails."""
+    with session.open_workspace() as workspace:
+        report = workspace.lock(
+            session.paths(arguments.files), update=arguments.update, check=arguments.check
+        )
+    if session.common.json:
+        errors = [d for d in report.diagnostics if d.severity == "error"]
+        session.notices += [d for d in report.diagnostics if d.severity != "error"]
+        session.answer({"good": report.good, "locks": [e.to_json() for e in report.entries]})
+        session.problems += errors
+    else:
+        session.report(report.diagnostics)
+        _show(report, session)
+    return 0 if report.good else 1
+
+
+def _show(report: LockReport, session: Session) -> None:
+    from envgraph.cli.views.changes import change_rows
+    from envgraph.cli.views.diagnostics import place
+    from envgraph.cli.views.text import table
+    from envgraph.errors import SourceLocation
+
+    show = session.console.out
+    width = max((len(entry.name) for entry in report.entries), default=0)
+    for entry in report.entries:
+        show(f"{entry.name:<{width}}  {entry.status:<9}  ", place(SourceLocation(str(entry.path))))
+        for line in table(change_rows(entry.changes, session.console.symbols.arrow), indent="  "):
+            show(*line)
+    if not report.entries and not report.diagnostics:
+        session.console.note("There is no environment to lock here.")

@@ -1,0 +1,74 @@
+"""``run``: a command in an environment, on this machine; exit code and signals are its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from envgraph.cli.commands.show import REFERENCE
+from envgraph.cli.options import Flag, Signature, Values
+from envgraph.cli.session import Session
+from envgraph.errors import UsageError
+
+SIGNATURE: Final = Signature(
+    operands=(REFERENCE,),
+    flags=(Flag("--container", "in the image, base included; needs bubblewrap or runc"),),
+    rest="CMD…",
+    rest_help="the command and its arguments",
+    notes=(
+        "The packages are those of the version's lock, in a folder of this machine's cache; the "
+        "first run makes it. With --container, this folder is /workspace in the image.",
+    ),
+    examples=(("envgraph run train -- python train.py --epochs 3", "the newest version of train"),),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Which version, and the command."""
+
+    reference: str
+    command: tuple[str, ...]
+    container: bool
+
+
+def read(values: Values) -> Arguments:
+    """The verb's arguments; UsageError without a command."""
+    reference = values.word("REF") or ""
+    if not values.rest:
+        raise UsageError(
+            "run needs a command",
+            hint=f"put it after `--`: envgraph run {reference} -- python -V",
+        )
+    return Arguments(reference, values.rest, values.on("--container"))
+
+
+def run(arguments: Arguments, session: Session) -> int:
+    """Become the command; with ``--container``, its exit code."""
+    if not arguments.container:
+        _become(arguments, session)
+    return _in_image(arguments, session)
+
+
+def _become(arguments: Arguments, session: Session) -> NoReturn:
+    from envgraph.cli.local import prepare_local
+    from envgraph.run.environment import command_environment
+    from envgraph.run.process import execute
+
+    local = prepare_local(arguments.reference, session)
+    environment = command_environment(local.prefix, local.variables)
+    session.console.flush()
+    execute(arguments.command, environment)
+
+
+def _in_image(arguments: Arguments, session: Session) -> int:
+    from envgraph.cli.local import image_here
+    from envgraph.run.container import find_runtime, prepare_image, run_in_image
+
+    runtime = find_runtime()
+    with session.open_workspace() as workspace:
+        digest = image_here(workspace.find(arguments.reference))
+        image = prepare_image(workspace.store.blobs, digest, waiting=session.console.note)
+    session.console.flush()
+    return run_in_image(image, arguments.command, workspace=Path.cwd(), runtime=runtime)

@@ -1,0 +1,41 @@
+"""``show``: everything about one version of an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from envgraph.cli.options import Operand, Signature, Values
+from envgraph.cli.session import Session
+
+REFERENCE: Final = Operand("REF", "NAME, NAME:VERSION, NAME@latest or a definition digest")
+SIGNATURE: Final = Signature(
+    operands=(REFERENCE,),
+    notes=("With -v, every package and every layer is listed.",),
+    examples=(("envgraph show train:3", "version 3 of the environment train"),),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Which version."""
+
+    reference: str
+
+
+def read(values: Values) -> Arguments:
+    """The verb's arguments."""
+    return Arguments(values.word("REF") or "")
+
+
+def run(arguments: Arguments, session: Session) -> int:
+    """Describe the version; NotFoundError when there is none."""
+    with session.open_workspace() as workspace:
+        document = workspace.describe(workspace.find(arguments.reference))
+        if session.common.json:
+            session.answer(document)
+        else:
+            from envgraph.cli.views.version import show_version
+
+            show_version(document, session)
+    return 0

@@ -1,0 +1,177 @@
+"""``store verify``, ``store gc``, ``store usage``: look after what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from envgraph.cli.options import Flag, Operand, Signature, Values
+from envgraph.cli.session import Session
+from envgraph.cli.views.text import many, size, table
+from envgraph.errors import UsageError
+
+if TYPE_CHECKING:
+    from envgraph_store import Store
+
+TASKS: Final = ("verify", "gc", "usage")
+EXIT_FINDINGS: Final = 3
+
+
+def _days(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("not a number of days") from None
+    if not 0 <= value < 100_000:
+        raise ValueError("not a number of days from 0 on")
+    return value
+
+
+SIGNATURE: Final = Signature(
+    operands=(Operand("TASK", "what to do", choices=TASKS),),
+    flags=(
+        Flag("--repair", "verify: put bad objects aside, so that the next apply makes them anew"),
+        Flag("--dry-run", "gc: show what would be removed, remove nothing"),
+        Flag("--grace-days", "gc: keep what is younger; default 14", "DAYS", check=_days),
+    ),
+    notes=(
+        "verify hashes everything and exits with 3 when something is bad. gc removes what no "
+        "version, pin or running apply needs; locks and definitions of old versions stay. usage "
+        "says what takes the space.",
+    ),
+    examples=(
+        ("envgraph store verify", "is every byte what its name says?"),
+        ("envgraph store gc --dry-run", "what could go"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The task and its flags. ``grace_days`` None: the store's own default."""
+
+    task: str
+    repair: bool
+    dry_run: bool
+    grace_days: float | None
+
+
+def read(values: Values) -> Arguments:
+    """The verb's arguments; UsageError for a flag of another task."""
+    task = values.word("TASK") or ""
+    for flag, owner in (("--repair", "verify"), ("--dry-run", "gc"), ("--grace-days", "gc")):
+        if values.on(flag) and task != owner:
+            raise UsageError(f"{flag} is a flag of `store {owner}`")
+    days = values.text("--grace-days")
+    return Arguments(
+        task,
+        values.on("--repair"),
+        values.on("--dry-run"),
+        None if days is None else _days(days),
+    )
+
+
+def run(arguments: Arguments, session: Session) -> int:
+    """Do the task; 3 when verify found something bad."""
+    with session.open_workspace() as workspace:
+        store = workspace.store
+        if arguments.task == "verify":
+            return _verify(arguments, session, store)
+        if arguments.task == "gc":
+            return _gc(arguments, session, store)
+        return _usage(session, store)
+
+
+def _verify(arguments: Arguments, session: Session, store: Store) -> int:
+    timeout = session.common.lock_timeout
+    report = store.verify(repair=arguments.repair, timeout=timeout)
+    if session.common.json:
+        bad = [
+            {"digest": b.digest, "problem": b.problem, "used_by": list(b.used_by), "area": b.area}
+            for b in report.bad
+        ]
+        session.answer(
+            {
+                "checked": report.checked,
+                "bytes": report.bytes,
+                "bad": bad,
+                "repaired": report.repaired,
+            }
+        )
+    else:
+        show = session.console.out
+        for item in report.bad:
+            show(f"{item.digest}: {item.problem}")
+            for user in item.used_by[:5]:
+                show(f"  needed by {user}")
+            if len(item.used_by) > 5:
+                show(f"  and by {len(item.used_by) - 5} more")
+        text = f"{many(report.checked, 'object')}, {size(report.bytes)} checked"
+        if not report.bad:
+            show(f"{text}: all good.")
+        elif arguments.repair:
+            show(f"{text}: {len(report.bad):,} bad, put aside. The next apply makes them anew.")
+        else:
+            show(f"{text}: {len(report.bad):,} bad. `store verify --repair` puts them aside.")
+    return EXIT_FINDINGS if report.bad else 0
+
+
+def _gc(arguments: Arguments, session: Session, store: Store) -> int:
+    grace = None if arguments.grace_days is None else arguments.grace_days * 86400
+    report = store.gc(
+        dry_run=arguments.dry_run, grace_seconds=grace, timeout=session.common.lock_timeout
+    )
+    if session.common.json:
+        session.answer(
+            {
+                "dry_run": report.dry_run,
+                "removed": [
+                    {"area": r.area, "name": r.name, "size": r.size} for r in report.removed
+                ],
+                "bytes_freed": report.bytes_freed,
+                "live": report.live,
+                "young": report.young,
+                "leftovers": report.leftovers,
+                "missing": list(report.missing),
+            }
+        )
+        return 0
+    show = session.console.out
+    if session.common.verbose:
+        for line in table([[r.area, r.name, size(r.size)] for r in report.removed], right=(2,)):
+            show(*line)
+    verb = "would be removed" if report.dry_run else "removed"
+    show(f"{many(len(report.removed), 'object')} {verb}, {size(report.bytes_freed)}.")
+    young = f", {report.young:,} too young to judge" if report.young else ""
+    show(f"{report.live:,} needed{young}.")
+    if report.missing:
+        show(f"{many(len(report.missing), 'needed object')} missing: envgraph store verify")
+    return 0
+
+
+def _usage(session: Session, store: Store) -> int:
+    report = store.usage()
+    areas = {
+        "blobs": (report.blobs, "layers, manifests, configs, locks, records"),
+        "packages": (report.packages, "archives, kept to build again"),
+        "actions": (report.actions, "what was built from what"),
+        "refs": (report.refs, "names"),
+        "stage": (report.stage, "being written"),
+        "quarantine": (report.quarantine, "put aside by verify --repair"),
+        "memo": (report.memo, "hints; may be removed"),
+    }
+    if session.common.json:
+        document: dict[str, object] = {
+            name: {"files": use.files, "bytes": use.bytes} for name, (use, _) in areas.items()
+        }
+        session.answer({"path": str(store.root), "areas": document, "bytes": report.total_bytes})
+        return 0
+    rows = [
+        [name, f"{use.files:,}", size(use.bytes), meaning]
+        for name, (use, meaning) in areas.items()
+        if use.files or name in ("blobs", "packages")
+    ]
+    session.console.out(str(store.root), f"  {size(report.total_bytes)}")
+    for line in table(rows, header=["", "FILES", "SIZE", ""], right=(1, 2), indent="  "):
+        session.console.out(*line)
+    return 0

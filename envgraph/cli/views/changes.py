@@ -1,0 +1,29 @@
+"""Package changes as rows: sign, name, from → to, and whether it may break things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envgraph.diff.packages import PackageChange
+
+
+def change_row(change: PackageChange, arrow: str) -> list[str]:
+    """``~ numpy 1.26.4 → 2.1.0 nested, major``."""
+    document = change.to_json()
+    before, after = document["from"], document["to"]
+    remarks = [] if change.direct else ["nested"]
+    if change.major:
+        remarks.append("major")
+    if change.kind == "added":
+        sign, versions = "+", str(after)
+    elif change.kind == "removed":
+        sign, versions = "-", str(before)
+    else:
+        sign, versions = "~", f"{before} {arrow} {after}"
+    name = change.name if change.manager == "conda" else f"{change.name} (pip)"
+    return [sign, name, versions, ", ".join(remarks)]
+
+
+def change_rows(changes: Iterable[PackageChange], arrow: str) -> list[list[str]]:
+    """One row for each change, in the order given."""
+    return [change_row(change, arrow) for change in changes]
