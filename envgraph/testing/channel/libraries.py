@@ -116,7 +116,9 @@ def library_packages(sonames: Iterable[str]) -> list[Package]:
     groups: dict[str, list[str]] = {}
     for soname in sorted(closure.files):
         groups.setdefault(package_name(soname), []).append(soname)
-    versions = {name: version_of(closure.files[members[0]]) for name, members in groups.items()}
+    sources = source_packages(closure.files[members[0]] for members in groups.values())
+    firsts = {name: closure.files[members[0]] for name, members in groups.items()}
+    versions = {name: version_of(path, sources[path]) for name, path in firsts.items()}
     return [_library_package(name, groups[name], closure, versions) for name in sorted(groups)]
 
 
@@ -169,33 +171,49 @@ def with_rpath(data: bytes, rpath: str) -> bytes:
         return path.read_bytes()
 
 
-def version_of(path: Path) -> str:
+def version_of(path: Path, source: str = "") -> str:
     """A library's version: its system package's, else the digits of its file name, else 0."""
-    for text in (_system_version(path), path.resolve().name.partition(".so.")[2]):
+    for text in (source.partition(" ")[2], path.resolve().name.partition(".so.")[2]):
         match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*[a-z]?)(?![a-z0-9])", text)
         if match:
             return match[1]
     return "0"
 
 
-def source_package(path: Path) -> str:
-    """``libssl3 3.0.19-1~deb12u2``: the system package that owns a file, or empty."""
-    real = path.resolve()
-    spellings = [str(path), str(real)]
-    spellings += [text.removeprefix("/usr") for text in spellings if text.startswith("/usr/lib")]
+def source_packages(paths: Iterable[Path]) -> dict[Path, str]:
+    """Map files to ``libssl3 3.0.19-1~deb12u2``: system package and version, or empty."""
+    found = dict.fromkeys(paths, "")
     if shutil.which("dpkg-query"):
-        for spelling in spellings:
-            found = _output("dpkg-query", "-S", spelling)
-            if found:
-                owner = found.splitlines()[0].partition(": ")[0].split(",")[0]
-                return _output("dpkg-query", "-W", "-f", "${Package} ${Version}", owner)
+        return found | _from_dpkg(found)
     if shutil.which("rpm"):
-        return _output("rpm", "-qf", "--qf", "%{NAME} %{VERSION}-%{RELEASE}", str(real))
-    return ""
+        form = "%{NAME} %{VERSION}-%{RELEASE}"
+        return {path: _output("rpm", "-qf", "--qf", form, str(path.resolve())) for path in found}
+    return found
 
 
-def _system_version(path: Path) -> str:
-    return source_package(path).partition(" ")[2]
+def _from_dpkg(paths: Iterable[Path]) -> dict[Path, str]:
+    """Ask dpkg once for all files: under each of their names, as /lib may be /usr/lib."""
+    names: dict[str, Path] = {}
+    for path in paths:
+        for text in (str(path), str(path.resolve())):
+            plain = text.removeprefix("/usr")
+            names |= dict.fromkeys((text, plain, f"/usr{plain}"), path)
+    owners: dict[Path, str] = {}
+    done = subprocess.run(["dpkg-query", "-S", *names], capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        owner, _, name = line.rpartition(": ")
+        if name in names and not line.startswith("diversion "):
+            owners.setdefault(names[name], owner.split(",")[0])
+    if not owners:
+        return {}
+    form = "${binary:Package}\t${Package} ${Version}\n"
+    shown = _output("dpkg-query", "-W", "-f", form, *sorted(set(owners.values())))
+    titles = dict(line.split("\t", 1) for line in shown.splitlines())
+    plain_titles = {key.partition(":")[0]: value for key, value in titles.items()}
+    return {
+        path: titles.get(owner) or plain_titles.get(owner.partition(":")[0], "")
+        for path, owner in owners.items()
+    }
 
 
 def _output(*command: str) -> str:
