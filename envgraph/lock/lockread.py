@@ -109,7 +109,11 @@ def _load(text: str, file: str) -> Any:
                 code="lock-yaml",
                 source=SourceLocation(file),
             )
-        return yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, the C one
+        reader = loader(text)
+        try:
+            return reader.get_single_data()
+        finally:
+            reader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise InputError(

@@ -26,9 +26,11 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "exit": {
         "envgraph/cli/main.py": "the one place that decides the exit code",
+        "envgraph/conda/linkworker.py": "a process of its own; rattler can crash the usual end",
     },
     "threads": {
         "envgraph/apply/executor.py": "the one place with threads",
+        "envgraph/conda/solve.py": "one solve, where a notebook's loop already runs in the caller",
     },
 }
 
