@@ -121,20 +121,15 @@ def _without_verb(invocation: Invocation, console: Console) -> int:
 
 
 def _version(console: Console, *, json: bool) -> int:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
+    from envgraph import __version__
 
-    try:
-        number = version("envgraph")
-    except PackageNotFoundError:
-        number = "0+unknown"
+    python = ".".join(str(number) for number in sys.version_info[:3])
     if json:
         from json import dumps
 
-        python = platform.python_version()
-        console.raw(dumps({"format_version": "1", "envgraph": number, "python": python}))
+        console.raw(dumps({"format_version": "1", "envgraph": __version__, "python": python}))
     else:
-        console.out(f"envgraph {number}")
+        console.out(f"envgraph {__version__}")
     return 0
 
 

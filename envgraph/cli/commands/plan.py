@@ -79,9 +79,15 @@ def run(arguments: Arguments, session: Session) -> int:
             workspace.save_plan(plan, arguments.out)
             session.console.note(f"Saved to {arguments.out}: envgraph apply {arguments.out}")
         if arguments.memo and not plan.changes and not arguments.all_steps:
+            from envgraph.cli.views.diagnostics import plain_text
             from envgraph.cli.views.plan import summary_line
 
-            workspace.remember_nothing_to_do(plan, summary_line(plan) + "\n", document + "\n")
+            workspace.remember_nothing_to_do(
+                plan,
+                human=summary_line(plan) + "\n",
+                answer=document + "\n",
+                warnings=plain_text(session.notices),
+            )
     return EXIT_CHANGES if arguments.detailed_exitcode and plan.changes else 0
 
 

@@ -109,11 +109,7 @@ def _expand(words: Sequence[str], session: Session) -> Iterator[Path]:
                 raise InputError(f"no file matches {word!r}", code="no-files")
             yield from found
         else:
-            raise InputError(
-                f"{word}: no such file or folder",
-                code="no-file",
-                source=SourceLocation(str(path)),
-            )
+            yield path  # judged as what cannot be read, so that the others are judged too
 
 
 def _matches(folder: Path, pattern: str) -> Iterator[Path]:

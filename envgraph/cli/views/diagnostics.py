@@ -90,6 +90,14 @@ def _with_code(line: str, code: str) -> list[Piece]:
     return [line]
 
 
+def plain_text(diagnostics: Sequence[Diagnostic]) -> str:
+    """What :func:`print_diagnostics` prints, without colour, for 80 columns."""
+    lines = [line for diagnostic in diagnostics for line in lines_of(diagnostic, 80)]
+    return "".join(
+        "".join(p if isinstance(p, str) else p.text for p in line) + "\n" for line in lines
+    )
+
+
 def print_diagnostics(console: Console, diagnostics: Sequence[Diagnostic]) -> None:
     """Every diagnostic on stderr; infos are left out with ``--quiet``."""
     for diagnostic in diagnostics:

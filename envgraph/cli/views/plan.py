@@ -32,7 +32,7 @@ def summary_line(plan: Plan) -> str:
     if not plan.changes:
         count = len(plan.environments)
         if count == 0:
-            return "No changes." if plan.applyable else "Nothing could be planned."
+            return "No changes." if plan.applyable else "Nothing could be planned: see the errors."
         are = "environment is" if count == 1 else "environments are"
         return f"No changes. {count:,} {are} up to date."
     summary = plan.summary
@@ -82,7 +82,7 @@ class PlanView:
             self._show(f"{many(unchanged, 'environment')} unchanged.")
         summary = summary_line(plan)
         self._show(Styled(summary, "bold") if plan.changes else summary)
-        if not plan.applyable:
+        if plan.environments and not plan.applyable:
             self._show("It cannot be applied as it is: see the errors.")
 
     def _environment(self, plan: Plan, change: EnvironmentChange, steps: list[Step]) -> None:

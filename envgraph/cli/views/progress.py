@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from envgraph.cli.session import Session
     from envgraph.plan.plan import Plan
 
-_DONE: Final = {"archive": "fetched", "base-image": "pulled"}
+_DONE: Final = {
+    "archive": "fetched",
+    "base-image": "pulled",
+    "image": "made",
+    "image-index": "made",
+}
 _DOING: Final = {"archive": "fetching", "base-image": "pulling"}
 REFRESH_SECONDS: Final = 0.1
 
@@ -73,13 +78,15 @@ class JsonProgress(_Base):
         self._console.flush()
 
 
-def finished_line(event: Event) -> str:
-    """``built    conda-package numpy``, or an empty string for what is not worth a line."""
-    title = event.name if event.node_kind == "archive" else f"{event.node_kind} {event.name}"
+def finished_line(event: Event, counted: int = 0) -> str:
+    """``built    numpy  7.2 MB``; an empty string for what is not worth a line.
+
+    ``counted`` is the number of bytes that earlier events of the step told of.
+    """
+    packages = ("archive", "conda-package", "pip-package")
+    title = event.name if event.node_kind in packages else f"{event.node_kind} {event.name}"
     if event.kind == "done":
-        if event.node_kind in ("image", "image-index"):
-            return f"{pad('made', 8)} {title}"
-        amount = f"  {size(event.bytes_total)}" if event.bytes_total else ""
+        amount = f"  {size(counted)}" if counted else ""
         return f"{pad(_DONE.get(event.node_kind, 'built'), 8)} {title}{amount}"
     if event.kind == "failed":
         return f"{pad('FAILED', 8)} {title}: {event.text}"
@@ -93,10 +100,14 @@ class LineProgress(_Base):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._counted: dict[str, int] = {}
 
     def event(self, event: Event) -> None:
         """Show what ended; failures and messages even with ``--quiet``."""
-        line = finished_line(event)
+        if event.kind == "progress":
+            self._counted[event.key] = event.bytes_done
+            return
+        line = finished_line(event, self._counted.pop(event.key, 0))
         if line:
             loud = event.kind in ("failed", "message")
             (self._console.err if loud else self._console.note)(line)

@@ -37,14 +37,16 @@ def show_version(document: Mapping[str, Any], session: Session) -> None:
     row("labels", listed(document.get("labels") or (), 20))
     row("tags", _pairs(document.get("tags")))
     row("properties", _pairs(document.get("properties")))
+    row("locked", moment(str(document.get("locked") or "")))
     row("definition", str(document["definition"]))
     row("lock", str(document["lock"]))
     row("image", str(document["image"]))
     row("", str(document["image_name"]))
     row("base", _base(document.get("base") or {}))
     row("platforms", listed(_names(document.get("platforms")), 20))
-    for label in ("environment_variables", "variables"):
-        row("variables", _pairs(document.get(label)))
+    settings = document.get("runtime_settings") or {}
+    row("variables", _pairs(settings.get("environment_variables")))
+    row("routes", _routes(settings.get("inference_config")))
     row("used by", listed([str(u) for u in document.get("used_by") or ()], 10))
     show()
     _packages(document.get("packages") or (), session)
@@ -71,6 +73,14 @@ def _pairs(values: object) -> str:
     if not isinstance(values, Mapping):
         return ""
     return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _routes(config: object) -> str:
+    if not isinstance(config, Mapping):
+        return ""
+    return ", ".join(
+        f"{name} {r.get('path')} on port {r.get('port')}" for name, r in config.items()
+    )
 
 
 def _names(values: object) -> list[str]:
