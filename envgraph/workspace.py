@@ -95,7 +95,7 @@ class Workspace:
         path = Path(store if store is not None else default_store(os.environ))
         workspace = cls(
             config,
-            Path(os.path.abspath(path)),
+            path.absolute(),
             diagnostics=diagnostics,
             offline=offline,
             lock_timeout=lock_timeout,
@@ -191,10 +191,10 @@ class Workspace:
             path,
             plan,
             workspace_id=self.config.id,
-            files=[os.path.abspath(name) for name in question.files],
+            files=[str(name.absolute()) for name in question.files],
             targets=question.targets,
             replace=question.replace,
-            inputs=[name for name in self.inputs if os.path.abspath(name) != str(path.absolute())],
+            inputs=[name for name in self.inputs if name != str(path.absolute())],
         )
 
     @property
@@ -204,14 +204,20 @@ class Workspace:
         found = () if self._desired is None else self._desired.inputs
         return tuple(dict.fromkeys([*own, *found]))
 
-    def remember_nothing_to_do(self, plan: Plan, human: str, answer: str) -> None:
-        """Leave a snapshot for the quick path: this plan found nothing to do."""
-        from envgraph.refresh.snapshot import write_snapshot
+    def remember_nothing_to_do(
+        self, plan: Plan, *, human: str, answer: str, warnings: str = ""
+    ) -> None:
+        """Leave a snapshot for the quick path: this plan found nothing to do.
+
+        ``human`` and ``answer`` are what ``plan`` printed without and with ``--json``;
+        ``warnings`` went to stderr.
+        """
+        from envgraph.refresh.snapshot import glob_folders, write_snapshot
 
         question = self._question
-        if plan.changes or plan.diagnostics or question.targets or question.replace:
+        if plan.changes or not plan.applyable or question.targets or question.replace:
             return
-        folders = () if question.files else self._glob_folders()
+        folders = () if question.files else glob_folders(self.config)
         write_snapshot(
             self.store_path,
             Path(self.config.root),
@@ -220,12 +226,8 @@ class Workspace:
             taken_ns=self._taken_ns,
             human=human,
             answer=answer,
+            warnings=warnings,
         )
-
-    def _glob_folders(self) -> Iterator[str]:
-        from envgraph.spec import watched_folders
-
-        yield from watched_folders(self.config)
 
     def _store_watch(self) -> list[str]:
         """What changes when this workspace is applied, or the store loses something."""
@@ -295,8 +297,10 @@ class Workspace:
         return found
 
     def find(self, reference: str) -> VersionRecord:
-        """The version that ``NAME``, ``NAME:VERSION``, ``NAME@latest``, or a definition
-        digest names; NotFoundError with the nearest names."""
+        """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
+
+        NotFoundError says what is there instead.
+        """
         from envgraph.history.find import find_version
 
         return find_version(self.store, self.config.id, reference)

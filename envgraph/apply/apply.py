@@ -144,7 +144,7 @@ class Applier:
         graph = plan.graph
         wanted = {step.key for step in plan.steps if step.action in ("build", "pull")}
         nodes = [node for node in graph if node.key in wanted]
-        with Toolchains(self._store) as toolchains:
+        with Toolchains(self._store, self._parallelism) as toolchains:
             builder = NodeBuilder(
                 self._store,
                 self._config,

@@ -18,8 +18,8 @@ from envgraph.conda.fetch import fetch_package
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.content import LayerContent
-from envgraph.image.group import write_group
 from envgraph.image.fixedlayers import write_root_layer
+from envgraph.image.group import write_group
 from envgraph.image.layer import write_conda_layer
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import package_options

@@ -7,10 +7,13 @@ nothing of what a node is: ``work`` does it, ``settle`` makes a batch durable.
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 
 from envgraph.api.events import Event
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError
@@ -53,7 +56,7 @@ class Executor:
         self._settle = settle
         self._on_event = on_event
         self._batch_bytes = batch_bytes
-        self._events = threading.Lock()
+        self._events = threading.RLock()  # a signal may find it held by its own thread
 
     def emit(self, event: Event) -> None:
         """Hand one event on; events never overlap."""
@@ -61,19 +64,51 @@ class Executor:
             self._on_event(event)
 
     def run(self, generations: Sequence[Sequence[Node]]) -> Outcome:
-        """Run every node; nodes that stand on a failed one are skipped, not tried."""
+        """Run every node; nodes that stand on a failed one are skipped, not tried.
+
+        Called from the main thread, it takes the first SIGINT, SIGTERM or SIGHUP as
+        "finish what runs, start nothing more"; the second one is raised as always.
+        """
         outcome = Outcome()
         pool = ThreadPoolExecutor(self._parallelism, thread_name_prefix="envgraph-apply")
+        gently = False
         try:
-            for generation in generations:
-                self._run_generation(pool, generation, outcome)
-        except KeyboardInterrupt:
-            outcome.interrupted = True
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            with self._gentle_interrupts(outcome):
+                for generation in generations:
+                    self._run_generation(pool, generation, outcome)
+            gently = True
         finally:
-            pool.shutdown(wait=not outcome.interrupted, cancel_futures=True)
+            pool.shutdown(wait=gently, cancel_futures=True)
         return outcome
+
+    @contextmanager
+    def _gentle_interrupts(self, outcome: Outcome) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            first = not outcome.interrupted
+            outcome.interrupted = True
+            try:
+                before[number](number, frame)
+            except KeyboardInterrupt:
+                if not first:
+                    raise
+            if first:
+                self.emit(Event("message", text="interrupted: finishing the running steps"))
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            for taken, previous in before.items():
+                signal.signal(taken, previous)
 
     def _run_generation(
         self, pool: ThreadPoolExecutor, generation: Sequence[Node], outcome: Outcome
@@ -95,14 +130,7 @@ class Executor:
                 self._settle()
                 unsettled = 0
                 continue
-            try:
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            except KeyboardInterrupt:
-                if outcome.interrupted:
-                    raise
-                outcome.interrupted = True
-                self.emit(Event("message", text="interrupted: finishing the running steps"))
-                continue
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 node = running.pop(future)
                 unsettled += node.size or 0

@@ -21,8 +21,12 @@ class Toolchains:
     The prefix lies in the store's ``memo`` folder: deleting it costs only time.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Bind; nothing is installed or started yet."""
+    def __init__(self, store: Store, processes: int) -> None:
+        """Bind; nothing is installed or started yet.
+
+        ``processes``: how many may compile at the same time.
+        """
+        self._processes = processes
         self._store = store
         self._stack = ExitStack()
         self._mutex = threading.Lock()
@@ -40,7 +44,8 @@ class Toolchains:
             raise ValueError("a lock without Python compiles nothing")
         with self._mutex:
             if python.sha256 not in self._compilers:
-                compiler = BytecodeCompiler(self._interpreter(lock, python.sha256))
+                interpreter = self._interpreter(lock, python.sha256)
+                compiler = BytecodeCompiler(interpreter, processes=self._processes)
                 self._compilers[python.sha256] = self._stack.enter_context(compiler)
             return self._compilers[python.sha256].compile
 

@@ -13,10 +13,12 @@ from envgraph_store.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """``built``: nodes whose result is whole in the store. ``images``: the manifest (or
-    index) digest of image nodes that are built, or that can be computed because every
-    layer is known. ``latest`` and ``taken`` are versions by environment name;
-    ``previous_locks`` are the locks of the latest versions, by name and platform.
+    """What the store holds of what a plan wants to know.
+
+    ``built``: nodes whose result is whole. ``images``: the digests of image nodes
+    that are built, or that can be computed because every layer is known.
+    ``latest`` and ``taken``: versions by environment name. ``previous_locks``: the
+    locks of the latest versions, by name and platform.
     """
 
     built: frozenset[NodeKey] = frozenset()

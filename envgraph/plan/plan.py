@@ -186,6 +186,8 @@ def _change(target: Target, inventory: Inventory, problems: list[Diagnostic]) ->
             packages = compare_packages(before.packages, locked.lock.packages)
         break
     images = {p: inventory.images.get(locked.image) for p, locked in target.platforms.items()}
+    if action != "no-op" and target.first.lock.base.is_scratch and target.first.lock.packages:
+        problems.append(_no_libc(target))
     note = ""
     if changed == ("definition",):
         note = "resolved the same: nothing to build"
@@ -229,6 +231,17 @@ def _taken(target: Target, version: str, changed: tuple[str, ...]) -> Diagnostic
         "a version never changes once it is registered",
         target.spec.source,
         "give a new version, or leave `version:` out and it is counted up",
+    )
+
+
+def _no_libc(target: Target) -> Diagnostic:
+    return Diagnostic(
+        "no-libc",
+        f"{target.name!r} stands on `scratch`: its image has no C library",
+        "conda packages for Linux need glibc from the base; `envgraph run` is not concerned",
+        target.spec.source,
+        "name a base with glibc: `image: oci:PATH`, or image.default_base in envgraph.yaml",
+        "warning",
     )
 
 
@@ -280,7 +293,7 @@ def _node_steps(
     steps = []
     for node in graph:
         names = graph.environments(node.key)
-        forced = node.name in replace or (bool(names) and replace.issuperset(names))
+        forced = _is_forced(node, graph, replace)
         if node.key not in wanted:
             steps.append(Step(node.key, node.kind, node.name, "keep", "in the store", None, names))
             continue
@@ -293,6 +306,12 @@ def _node_steps(
     return steps
 
 
+def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
+    """Named itself, or needed by named environments only."""
+    names = graph.environments(node.key)
+    return node.name in replace or (bool(names) and replace.issuperset(names))
+
+
 def _bytes(node: Node, to_fetch: int | None) -> int | None:
     return node.size if node.size is not None else to_fetch
 
@@ -303,13 +322,7 @@ def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) ->
     The inputs of a node that is there are not looked at: a joined layer stands
     without the layers that it was joined from.
     """
-    forced = {
-        node.key
-        for node in graph
-        if node.name in replace
-        or (names := graph.environments(node.key))
-        and replace.issuperset(names)
-    }
+    forced = {node.key for node in graph if _is_forced(node, graph, replace)}
     needed: set[NodeKey] = set()
     tainted: dict[NodeKey, bool] = {}
 

@@ -173,8 +173,6 @@ def _gather(
         index = index_node(images)
         gathered.nodes[index.key] = index
         final = index.key
-    if any(item.lock.base.is_scratch for item in found.locks.values()) and spec.conda is not None:
-        problems.append(_no_libc(spec))
     definition = next(iter(found.locks.values())).lock.definition
     pinned = all(item.pinned for item in found.locks.values())
     gathered.roots[spec.name] = [final]
@@ -206,13 +204,3 @@ def _needs_builder(spec: EnvironmentSpec, why: str) -> Diagnostic:
         " and name it with `image: oci:PATH`",
     )
 
-
-def _no_libc(spec: EnvironmentSpec) -> Diagnostic:
-    return Diagnostic(
-        "no-libc",
-        f"{spec.name!r} stands on `scratch`: its image has no C library",
-        "conda packages for Linux need glibc from the base; `envgraph run` is not concerned",
-        spec.source,
-        "name a base with glibc: `image: oci:PATH`, or image.default_base in envgraph.yaml",
-        "warning",
-    )

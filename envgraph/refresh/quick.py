@@ -110,6 +110,8 @@ def answer(argv: list[str]) -> int | None:
             text = ""
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if "--json" not in flags:
+        sys.stderr.write(snapshot["warnings"])
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from envgraph import __version__
+from envgraph.model.config import WorkspaceConfig
 from envgraph.refresh import quick
 
 
@@ -23,6 +24,7 @@ def write_snapshot(
     taken_ns: int,
     human: str,
     answer: str,
+    warnings: str = "",
 ) -> None:
     """Remember that nothing is to do, and everything that this stands on.
 
@@ -42,11 +44,33 @@ def write_snapshot(
         "taken": taken_ns,
         "stats": stats,
         "human": human,
+        "warnings": warnings,
     }
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(Path(f"{path}.answer"), answer)
         _replace(path, json.dumps(document))
+
+
+def glob_folders(config: WorkspaceConfig) -> list[str]:
+    """Every folder whose content decides what the workspace's globs find.
+
+    A folder that is not there yet is among them: its coming is a change.
+    """
+    root = Path(config.root)
+    found: dict[str, None] = {}
+    for pattern in config.environments:
+        folders = [root]
+        for part in Path(pattern).parts[:-1]:
+            if part == "**":
+                folders += [Path(top) for folder in folders for top, _, _ in os.walk(folder)]
+            elif any(mark in part for mark in "*?["):
+                found |= dict.fromkeys(str(folder) for folder in folders)
+                folders = [path for folder in folders for path in folder.glob(part)]
+            else:
+                folders = [folder / part for folder in folders]
+        found |= dict.fromkeys(str(folder) for folder in folders)
+    return list(found)
 
 
 def drop_snapshots(store: Path) -> None:
@@ -61,7 +85,7 @@ def _replace(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
-        os.replace(name, path)
+        Path(name).replace(path)
     except OSError:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)
         raise

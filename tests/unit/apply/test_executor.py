@@ -1,0 +1,127 @@
+"""Threads, failures and interrupts of the executor, without sleeping."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from envgraph.api.events import Event
+from envgraph.apply.executor import Executor, node_failure
+from envgraph.errors import BuildError, FetchError
+from envgraph.model.canonical import node_key
+from envgraph.model.nodes import Node
+
+
+def nodes(*names: str) -> list[Node]:
+    return [Node(node_key("test", {"name": name}), "conda-package", name) for name in names]
+
+
+def executor(work, settle=lambda: None, *, threads: int = 2, events: list[Event] | None = None):
+    return Executor(threads, work, settle, (events if events is not None else []).append)
+
+
+def test_every_node_runs_and_each_generation_is_settled() -> None:
+    done: list[str] = []
+    settled: list[int] = []
+    first, second = nodes("a", "b"), nodes("c")
+    outcome = executor(lambda node: done.append(node.name), lambda: settled.append(len(done))).run(
+        [first, second]
+    )
+    assert set(done[:2]) == {"a", "b"}
+    assert done[2] == "c"
+    assert settled == [2, 3]
+    assert len(outcome.done) == 3
+
+
+def test_a_failure_stops_new_starts_and_keeps_what_was_done() -> None:
+    events: list[Event] = []
+    ran: list[str] = []
+
+    def work(node: Node) -> None:
+        ran.append(node.name)
+        if node.name == "b":
+            raise FetchError("no such file")
+
+    outcome = executor(work, threads=1, events=events).run([nodes("a", "b", "c"), nodes("d")])
+    assert ran == ["a", "b"]
+    assert [str(k) for k in outcome.failed] == [str(nodes("b")[0].key)]
+    assert len(outcome.skipped) == 2
+    assert [e.kind for e in events] == ["start", "done", "start", "failed", "skipped", "skipped"]
+
+
+def test_running_nodes_are_bounded_by_parallelism() -> None:
+    gate = threading.Barrier(2)
+    running = 0
+    most = 0
+    lock = threading.Lock()
+
+    def work(node: Node) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(timeout=30)
+        with lock:
+            running -= 1
+
+    executor(work, threads=2).run([nodes("a", "b", "c", "d")])
+    assert most == 2
+
+
+def test_an_interrupt_finishes_what_runs_and_starts_nothing_new() -> None:
+    events: list[Event] = []
+    heard = threading.Event()
+
+    def work(node: Node) -> None:
+        if node.name == "b":
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            assert heard.wait(timeout=30)
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        if event.kind == "message":
+            heard.set()
+
+    settled: list[bool] = []
+    runner = Executor(1, work, lambda: settled.append(True), on_event)
+    outcome = runner.run([nodes("a", "b", "c"), nodes("d")])
+    assert outcome.interrupted
+    assert [str(key) for key in outcome.done] == [str(n.key) for n in nodes("a", "b")]
+    assert len(outcome.skipped) == 2
+    assert settled == [True, True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interrupt_leaves_at_once() -> None:
+    release = threading.Event()
+
+    def work(node: Node) -> None:
+        main = threading.main_thread().ident
+        signal.pthread_kill(main, signal.SIGINT)
+        signal.pthread_kill(main, signal.SIGINT)
+        release.wait(timeout=30)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "message":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        Executor(1, work, lambda: None, on_event).run([nodes("a", "b")])
+    release.set()
+
+
+def test_a_failure_names_its_node() -> None:
+    [node] = nodes("numpy")
+    error = node_failure(node, FetchError("the channel answered 404", hint="look again"))
+    assert isinstance(error, BuildError)
+    [diagnostic] = error.diagnostics
+    assert "numpy" in diagnostic.detail
+    assert diagnostic.hint == "look again"
+
+
+def test_a_bug_is_not_dressed_up_as_a_failure() -> None:
+    [node] = nodes("numpy")
+    with pytest.raises(ZeroDivisionError):
+        node_failure(node, ZeroDivisionError("division by zero"))
