@@ -147,13 +147,15 @@ def list_folder(folder: int) -> list[str]:
         os.close(fd)
 
 
-def open_regular(name: str, folder: int | None = None) -> tuple[int, os.stat_result]:
+def open_regular(
+    name: str, folder: int | None = None, *, follow: bool = False
+) -> tuple[int, os.stat_result]:
     """Open a regular file for reading; return it with its status.
 
-    Links, pipes, devices and folders raise OSError(EINVAL or ELOOP) and never
-    block.
+    Pipes, devices, folders and (unless ``follow``) links raise OSError(EINVAL
+    or ELOOP) and never block.
     """
-    fd = os.open(name, _READ, dir_fd=folder)
+    fd = os.open(name, _READ & ~os.O_NOFOLLOW if follow else _READ, dir_fd=folder)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

@@ -162,6 +162,28 @@ def has_size(folders: Folders, area: AreaName, digest: Digest, size: int) -> boo
     return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
+def keeps(folders: Folders, area: AreaName, digest: Digest, data: bytes | memoryview) -> bool:
+    """Whether the object is kept with exactly these bytes."""
+    try:
+        fd, status = files.open_regular(digest.hex, folders[area])
+    except OSError:
+        return False
+    try:
+        view = memoryview(data).cast("B")
+        if status.st_size != len(view):
+            return False
+        offset = 0
+        while offset < len(view):
+            piece = os.pread(fd, files.CHUNK, offset)
+            # as bytes: comparing memoryviews goes element by element
+            if not piece or piece != bytes(view[offset : offset + len(piece)]):
+                return False
+            offset += len(piece)
+        return True
+    finally:
+        os.close(fd)
+
+
 def freshen(folders: Folders, area: AreaName, digest: Digest) -> None:
     """Let the grace period of an object that is used again begin anew."""
     with contextlib.suppress(OSError):

@@ -21,13 +21,15 @@ from typing import Any, Final, Self
 
 from envgraph_store import files, locks, records, refs, stage
 from envgraph_store.digest import Digest
-from envgraph_store.errors import io_error
+from envgraph_store.errors import DigestMismatch, io_error
 from envgraph_store.layout import AREAS, AreaName, Folders
 from envgraph_store.naming import escape
 from envgraph_store.writer import StagedWriter
 
 _FEW: Final = 16
 """Up to so many new files are synced one by one; more go with one ``syncfs``."""
+_WHOLE: Final = 32 << 20
+"""A file of up to so many bytes is read at once, so what is kept is not written again."""
 
 
 class Transaction:
@@ -78,10 +80,10 @@ class Transaction:
         return StagedWriter(self, area, expect, size)
 
     def add_bytes(self, data: bytes | memoryview, area: AreaName = "blobs") -> Digest:
-        """Add an object that is in memory."""
-        writer = self.writer(area)
-        writer.write(data)
-        return writer.finish()
+        """Add an object that is in memory; one that is kept already is not written again."""
+        if area not in AREAS:
+            raise ValueError(f"no such area: {area!r}")
+        return self._add_whole(data, area, None)
 
     def add_file(
         self, path: Path | str, area: AreaName = "blobs", expect: Digest | None = None
@@ -92,17 +94,21 @@ class Transaction:
         changes meanwhile.
         """
         try:
-            fd, status = files.open_regular(os.path.realpath(path))
+            fd, status = files.open_regular(os.fspath(path), follow=True)
         except OSError as error:
             raise io_error(error, "read", path) from error
         try:
             if expect is not None and stage.has_size(self._folders, area, expect, status.st_size):
                 stage.freshen(self._folders, area, expect)
                 return expect
+            first = _read(fd, min(status.st_size, _WHOLE) + 1, path)
+            if len(first) <= _WHOLE and len(first) == status.st_size:
+                return self._add_whole(first, area, expect)
             with self.writer(area, expect) as writer:
-                buffer = memoryview(bytearray(min(max(status.st_size, 1), files.CHUNK)))
-                while count := _read(fd, buffer, path):
-                    writer.write(buffer[:count])
+                piece = first
+                while piece:
+                    writer.write(piece)
+                    piece = _read(fd, files.CHUNK, path)
                 return writer.finish()
         finally:
             os.close(fd)
@@ -174,9 +180,8 @@ class Transaction:
         disk.point("synced")
         stage.place(folders, self._stage, new)
         disk.point("placed")
-        if self._objects or actions or values:
-            for area in AREAS:
-                disk.sync_folder(folders[area])
+        for area in AREAS:  # also for what others placed, and this relies on
+            disk.sync_folder(folders[area])
         for file_name, staged in actions.items():
             os.rename(staged, file_name, src_dir_fd=self._stage.fd, dst_dir_fd=folders["actions"])
         if actions:
@@ -228,6 +233,35 @@ class Transaction:
             self._count += 1
             return str(self._count)
 
+    def _add_whole(self, data: bytes | memoryview, area: AreaName, expect: Digest | None) -> Digest:
+        """Add bytes whose digest can be known before anything is written."""
+        hasher = files.new_hash()
+        hasher.update(data)
+        digest = Digest.from_hex(hasher.hexdigest())
+        if expect is not None and digest != expect:
+            raise DigestMismatch(f"the bytes are {digest}, announced was {expect}")
+        with self._mutex:
+            self._require_open()
+            if (area, digest) in self._objects:
+                return digest
+        try:
+            if stage.keeps(self._folders, area, digest, data):
+                stage.freshen(self._folders, area, digest)
+                return digest
+            name = self._next_name()
+            fd = self._stage.create(name)
+            try:
+                files.write_all(fd, data)
+            except BaseException:
+                os.close(fd)
+                self._stage.drop(name)
+                raise
+        except OSError as error:
+            raise io_error(error, "write to", self.where) from error
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        self._finished(area, digest, stage.Staged(name, size), fd)
+        return digest
+
     def _begin(self, writer: StagedWriter) -> tuple[str, int]:
         """A new staged file for ``writer``: its name, and a descriptor to write to."""
         name = self._next_name()
@@ -240,17 +274,16 @@ class Transaction:
             self._writing[name] = writer
         return name, fd
 
-    def _finished(self, writer: StagedWriter, digest: Digest, name: str, fd: int) -> None:
+    def _finished(self, area: AreaName, digest: Digest, staged: stage.Staged, fd: int) -> None:
         with self._mutex:
             if not self._open:
                 os.close(fd)
                 self._require_open()
-            self._stage.wrote(name, fd)
-            self._writing.pop(name, None)
-            mine = stage.Staged(name, writer.size)
-            first = self._objects.setdefault((writer.area, digest), mine)
-        if first.name != name:
-            self._stage.drop(name)
+            self._stage.wrote(staged.name, fd)
+            self._writing.pop(staged.name, None)
+            first = self._objects.setdefault((area, digest), staged)
+        if first.name != staged.name:
+            self._stage.drop(staged.name)
 
     def _drop(self, name: str) -> None:
         with self._mutex:
@@ -270,8 +303,8 @@ class Transaction:
         self._lease.release()
 
 
-def _read(fd: int, buffer: memoryview, path: Path | str) -> int:
+def _read(fd: int, size: int, path: Path | str) -> bytes:
     try:
-        return os.readv(fd, [buffer])
+        return os.read(fd, size)
     except OSError as error:
         raise io_error(error, "read", path) from error

@@ -10,6 +10,7 @@ from envgraph_store import files
 from envgraph_store.digest import Digest
 from envgraph_store.errors import DigestMismatch, io_error
 from envgraph_store.layout import AreaName
+from envgraph_store.stage import Staged
 
 if TYPE_CHECKING:
     from envgraph_store.transaction import Transaction
@@ -80,7 +81,7 @@ class StagedWriter:
         except BaseException:
             self.abort()
             raise
-        self._owner._finished(self, digest, self._name, fd)
+        self._owner._finished(self.area, digest, Staged(self._name, self.size), fd)
         return digest
 
     def abort(self) -> None:
