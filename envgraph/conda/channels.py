@@ -51,6 +51,11 @@ class ChannelSource:
         return self.address.startswith("file://")
 
     @property
+    def title(self) -> str:
+        """Name and address for people."""
+        return self.name if self.name == self.address else f"{self.name} ({self.address})"
+
+    @property
     def has_credentials(self) -> bool:
         """Requests carry a user, password or token."""
         return self.secret_address != self.address
@@ -162,6 +167,6 @@ def require_offline(sources: Sequence[ChannelSource], what: str) -> None:
     remote = [s for s in sources if not s.is_file]
     if remote:
         raise OfflineError(
-            f"{what} needs a connection to " + ", ".join(f"{s.name} ({s.address})" for s in remote),
+            f"{what} needs a connection to " + ", ".join(source.title for source in remote),
             hint="run it without --offline, or point `channels:` in envgraph.yaml to a folder",
         )

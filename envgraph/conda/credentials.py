@@ -8,6 +8,7 @@ goes through :func:`clean` or :func:`mask` first.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -116,6 +117,14 @@ def userinfo(url: str) -> tuple[str, str] | None:
     if parts.username is None:
         return None
     return unquote(parts.username), unquote(parts.password or "")
+
+
+def basic_header(url: str) -> str:
+    """The Authorization header for an address's user and password, or empty."""
+    login = userinfo(url)
+    if login is None:
+        return ""
+    return "Basic " + base64.b64encode(f"{login[0]}:{login[1]}".encode()).decode()
 
 
 def without_userinfo(url: str) -> str:

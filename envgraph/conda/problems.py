@@ -115,9 +115,7 @@ def _channel_failure(text: str, sources: Sequence[ChannelSource]) -> FetchError:
         guilty = [source for source in guilty if len(source.address) == longest]
     named = guilty or list(sources)
     error = FetchError(
-        "the channel "
-        + " or ".join(f"{source.name} ({source.address})" for source in named)
-        + " cannot be read",
+        "the channel " + " or ".join(source.title for source in named) + " cannot be read",
         code="channel",
         detail=text,
         hint=_channel_hint(text, named),

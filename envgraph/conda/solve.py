@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from envgraph.conda import credentials, problems
 from envgraph.conda.channels import ChannelSource, require_offline
@@ -162,14 +163,18 @@ async def _solve(
         rattler.MatchSpec(name) for name in dict.fromkeys(s.name for s in request.specs)
     ]
     by_address = {source.address + "/": source for source in sources}
+    kept = [*request.pinned, *request.preferred]
+    shadowed = await _shadowed(gateway, sources, kept, request)
     cutoff = None if request.exclude_newer is None else request.exclude_newer.astimezone(UTC)
     records = await rattler.solve(
         [rattler.Channel(source.address) for source in sources],
         match_specs,
         gateway=gateway,
         platforms=_subdirs(request.platform),
-        locked_packages=[_record(package, by_address) for package in request.preferred],
-        pinned_packages=[_record(package, by_address) for package in request.pinned],
+        locked_packages=[
+            _record(p, by_address) for p in request.preferred if p.name not in shadowed
+        ],
+        pinned_packages=[_record(p, by_address) for p in request.pinned if p.name not in shadowed],
         virtual_packages=_virtual_packages(request.virtual_packages),
         channel_priority=rattler.ChannelPriority.Strict,
         exclude_newer=cutoff,
@@ -182,6 +187,42 @@ async def _solve(
     )
     hints = await problems.hints_after_success(gateway, sources, candidates, request)
     return SolveAnswer(candidates, hints, _newest(candidates))
+
+
+async def _shadowed(
+    gateway: Gateway,
+    sources: Sequence[ChannelSource],
+    kept: Iterable[LockedPackage],
+    request: SolveRequest,
+) -> set[str]:
+    """Kept packages whose name a channel above theirs has: they must not stay.
+
+    rattler takes what it is told to keep from any channel, whatever the priority.
+    """
+    import rattler
+
+    order = {source.name: index for index, source in enumerate(sources)}
+    asked = {spec.name: spec.channel.name for spec in request.specs if spec.channel is not None}
+    doubtful = {
+        p.name: order[p.channel]
+        for p in kept
+        if order.get(p.channel, 0) > 0 and asked.get(p.name) != p.channel
+    }
+    if not doubtful:
+        return set()
+    found = await gateway.query(
+        [rattler.Channel(source.address) for source in sources],
+        _subdirs(request.platform),
+        [rattler.MatchSpec(name) for name in sorted(doubtful)],
+        recursive=False,
+        channel_relations="disabled",
+    )
+    places = {source.address: index for index, source in enumerate(sources)}
+    first: dict[str, int] = {}
+    for record in (record for records in found for record in records):
+        place = places.get(record.channel.rstrip("/"), len(sources))
+        first[record.name.normalized] = min(place, first.get(record.name.normalized, place))
+    return {name for name, index in doubtful.items() if first.get(name, index) < index}
 
 
 def _by_name(candidate: Candidate) -> str:
@@ -197,27 +238,52 @@ def _subdirs(platform: str) -> list[Any]:
 def open_gateway(sources: Sequence[ChannelSource], cache: Path) -> Gateway:
     """A gateway whose requests carry credentials that its cache never sees.
 
-    rattler is given addresses without credentials; the mirror middleware puts the
-    real ones in place on the wire only.
+    rattler is given addresses without credentials. On the wire only, the mirror
+    middleware puts tokens in place, and a header carries user and password (rattler
+    ignores them in a mirror's address).
     """
     import rattler
     from rattler.networking import (
+        AddHeadersMiddleware,
         AuthenticationMiddleware,
         Client,
         MirrorMiddleware,
         RetryMiddleware,
     )
 
-    secret = {s.address: [s.secret_address] for s in sources if s.has_credentials and not s.is_file}
+    secret = [s for s in sources if s.has_credentials and not s.is_file]
+    tokens = {s.address: [credentials.without_userinfo(s.secret_address)] for s in secret}
+    tokens = {address: place for address, place in tokens.items() if place != [address]}
+    headers = {s.address: credentials.basic_header(s.secret_address) for s in secret}
     middlewares: list[Any] = [RetryMiddleware(_RETRIES)]
-    if secret:
-        middlewares.append(MirrorMiddleware(secret))
+    if any(headers.values()):
+        middlewares.append(AddHeadersMiddleware(_header_giver(headers)))
+    if tokens:
+        middlewares.append(MirrorMiddleware(tokens))
     middlewares.append(AuthenticationMiddleware())
     cache.mkdir(parents=True, exist_ok=True)
     return rattler.Gateway(
         cache_dir=cache,
         client=Client(middlewares, user_agent="envgraph", timeout=_REQUEST_SECONDS),
     )
+
+
+def _header_giver(headers: Mapping[str, str]) -> Callable[[str, str], dict[str, str] | None]:
+    """Which Authorization a request gets, by its host and the channel's path."""
+    known = [
+        (parts.hostname or "", parts.netloc, parts.path.rstrip("/") + "/", header)
+        for parts, header in ((urlsplit(address), header) for address, header in headers.items())
+        if header
+    ]
+    known.sort(key=lambda item: -len(item[2]))
+
+    def give(host: str, path: str) -> dict[str, str] | None:
+        for hostname, netloc, prefix, header in known:
+            if host in (hostname, netloc) and path.startswith(prefix):
+                return {"Authorization": header}
+        return None
+
+    return give
 
 
 def _virtual_packages(given: Mapping[str, str]) -> list[GenericVirtualPackage]:

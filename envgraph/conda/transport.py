@@ -8,7 +8,6 @@ on a 206 that continues exactly where the bytes stopped.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import os
 import random
@@ -166,7 +165,7 @@ class Transport:
         for _ in range(_REDIRECTS):
             headers = {"Accept-Encoding": "identity", "User-Agent": "envgraph"}
             if _origin(target) == origin:
-                headers |= self._authorization(url if target == url else target, url)
+                headers |= self._authorization(target, url)
             if download.received and download.validator:
                 headers["Range"] = f"bytes={download.received}-"
                 headers["If-Range"] = download.validator
@@ -188,14 +187,10 @@ class Transport:
         raise _Failure(f"more than {_REDIRECTS} redirects", False)
 
     def _authorization(self, target: str, first: str) -> dict[str, str]:
-        login = credentials.userinfo(first)
-        if login is None and self.logins is not None:
+        header = credentials.basic_header(first)
+        if not header and self.logins is not None:
             header = self.logins.header(target)
-            return {"Authorization": header} if header else {}
-        if login is None:
-            return {}
-        pair = base64.b64encode(f"{login[0]}:{login[1]}".encode()).decode()
-        return {"Authorization": f"Basic {pair}"}
+        return {"Authorization": header} if header else {}
 
     def _check_status(self, response: urllib3.BaseHTTPResponse, download: Download) -> None:
         status = response.status

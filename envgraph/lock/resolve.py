@@ -125,7 +125,8 @@ def _solve_conda(
         platform=platform,
         virtual_packages=virtual_packages(config, platform),
     )
-    kept = _kept(previous, update)
+    names = {source.name for source in channels}
+    kept = tuple(p for p in _kept(previous, update) if p.channel in names)
     repodata = cache / "repodata"
     if not kept:
         answer = solve(request, cache=repodata, offline=offline)
@@ -134,7 +135,7 @@ def _solve_conda(
             answer = solve(replace(request, pinned=kept), cache=repodata, offline=offline)
         except ResolveError:
             answer = solve(replace(request, preferred=kept), cache=repodata, offline=offline)
-            diagnostics += _moved(kept, answer)
+            diagnostics += _moved(kept, answer) if update else []
     diagnostics += answer.diagnostics
     return answer
 
