@@ -85,4 +85,5 @@ def package_record(
         "files": [item["_path"] for item in paths],
         "paths_data": {"paths_version": 1, "paths": list(paths)},
     }
-    return json.dumps(record, indent=1, sort_keys=True).encode("ascii") + b"\n"
+    # Without indentation: json's C encoder is ten times faster, and Python's has 10,000 paths.
+    return json.dumps(record, sort_keys=True).encode("ascii") + b"\n"

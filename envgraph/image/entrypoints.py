@@ -77,6 +77,6 @@ def script(point: EntryPoint, interpreter: str) -> bytes:
         "import sys\n\n"
         f"from {point.module} import {first}\n\n"
         "if __name__ == '__main__':\n"
-        "    sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])\n"
-        f"    sys.exit({point.function}())\n"
+        "\tsys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])\n"
+        f"\tsys.exit({point.function}())\n"
     ).encode()

@@ -27,6 +27,9 @@ _MAX_EXTENDED: Final = 1 << 20
 _BLOCK: Final = 512
 _ZERO: Final = bytes(_BLOCK)
 _SPACES: Final = b" " * 8
+_PLAIN: Final = re.compile(rb"[\w+@%=,~-][\w+@%=,~.-]*(?:/[\w+@%=,~-][\w+@%=,~.-]*)*")
+"""Most names, at a glance: no part is empty or begins with a dot, nothing odd in them."""
+
 _DRIVE: Final = re.compile(rb"[A-Za-z]:")
 
 Kind = Literal["file", "directory", "symlink", "hardlink"]
@@ -57,6 +60,8 @@ def check_name(raw: bytes, *, what: str = "name") -> str:
 
     A leading ``./`` and a trailing ``/`` are dropped, as tar writes them.
     """
+    if len(raw) <= MAX_COMPONENT and _PLAIN.fullmatch(raw) and raw.count(b"/") < MAX_DEPTH:
+        return raw.decode("ascii")
     name = raw
     while name.startswith(b"./"):
         name = name[2:].lstrip(b"/")
