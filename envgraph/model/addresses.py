@@ -8,39 +8,49 @@ hash, a message or a record, whatever the spelling: user and password, conda's
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
-_URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<rest>[^\s'\"]+)")
-_TOKEN: Final = re.compile(r"/t/[^/\s?#]+(?=[/?#]|$)")
-_SECRET_QUERY: Final = re.compile(
-    r"(?i)(?<=[?&])([^=&#\s]*(?:sig|token|key|secret|passw|pwd|auth|credential)[^=&#\s]*)=[^&#\s]*"
-)
 MASK: Final = "***"
+_NO_SECRET: Final = "git@"
+_SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://"
+_URL: Final = re.compile(rf"(?P<scheme>{_SCHEME})(?P<rest>\S*?)(?={_SCHEME}|\s|\Z)")
+_USERINFO: Final = re.compile(r"[^/?#]*@")
+_BARE_SLASH: Final = re.compile(r"[^/?#@:]+:(?![0-9]{1,5}(?:[/?#]|\Z))[^@]*@")
+"""A password with a ``/`` in it, which no standard allows and people still write."""
+_TOKEN: Final = re.compile(r"/t/([^/?#]+)(?=[/?#]|\Z)")
+_QUERY: Final = re.compile(
+    r"(?<=[?&])([^=&#]*(?:sig|token|key|secret|passw|pwd|auth|credential)[^=&#]*)=([^&#]*)",
+    re.IGNORECASE,
+)
+_REFERENCE: Final = re.compile(r"(?:\$\{\w+\}|\$\w+|%[A-Za-z_]\w*%)")
 
 
-def _userinfo_end(rest: str) -> int:
-    """Where the user info of ``rest`` (an address after ``://``) ends, or 0.
+def _userinfo(rest: str) -> str:
+    """The part of an address (after ``://``) up to its ``@``; empty when there is none."""
+    match = _USERINFO.match(rest) or _BARE_SLASH.match(rest)
+    return match[0] if match else ""
 
-    It ends at the last ``@`` before the path, as RFC 3986 has it: ``user:p@ss@host``.
-    A password with a bare ``/`` is taken whole when what follows its ``@`` is a host.
-    """
-    end = min((rest.find(c) for c in "/?#" if c in rest), default=len(rest))
-    return rest.rfind("@", 0, end) + 1
+
+def _rewritten(text: str, replace: Callable[[str], str]) -> str:
+    if "://" not in text:
+        return text
+    return _URL.sub(lambda match: match["scheme"] + replace(match["rest"]), text)
 
 
 def without_credentials(text: str) -> str:
     """``text`` with the credentials of every address in it taken out.
 
-    >>> without_credentials("https://u:p@host/t/abc/ch")
-    'https://host/ch'
+    >>> without_credentials("https://u:p@host/t/abc/ch?sig=x&v=1")
+    'https://host/ch?sig=&v=1'
     """
 
-    def clean(match: re.Match[str]) -> str:
-        rest = match["rest"][_userinfo_end(match["rest"]) :]
-        # A path may hold an @ (a VCS revision), so only the authority was searched.
-        return match["scheme"] + _SECRET_QUERY.sub(r"\1=", _TOKEN.sub("", rest, count=1))
+    def clean(rest: str) -> str:
+        info = _userinfo(rest)
+        rest = rest if info == _NO_SECRET else rest[len(info) :]
+        return _QUERY.sub(r"\1=", _TOKEN.sub("", rest, count=1))
 
-    return _URL.sub(clean, text)
+    return _rewritten(text, clean)
 
 
 def masked(text: str) -> str:
@@ -50,25 +60,28 @@ def masked(text: str) -> str:
     'https://***@host/t/***/ch'
     """
 
-    def mask(match: re.Match[str]) -> str:
-        end = _userinfo_end(match["rest"])
-        rest = _TOKEN.sub(f"/t/{MASK}", match["rest"][end:], count=1)
-        info = f"{MASK}@" if end else ""
-        return match["scheme"] + info + _SECRET_QUERY.sub(rf"\1={MASK}", rest)
+    def mask(rest: str) -> str:
+        info = _userinfo(rest)
+        rest = _TOKEN.sub(f"/t/{MASK}", rest[len(info) :], count=1)
+        shown = info if info in ("", _NO_SECRET) else f"{MASK}@"
+        return shown + _QUERY.sub(rf"\1={MASK}", rest)
 
-    return _URL.sub(mask, text)
+    return _rewritten(text, mask)
 
 
 def has_credentials(text: str) -> bool:
-    """Whether an address in ``text`` carries a literal secret (``${NAME}`` is none)."""
+    """Whether an address in ``text`` carries a literal secret.
+
+    ``${NAME}`` is none, and neither is a user name alone in front of a host that
+    is reached by ssh (``git@``).
+    """
     for match in _URL.finditer(text):
-        rest = match["rest"]
-        end = _userinfo_end(rest)
-        secrets = [rest[: end - 1].partition(":")[2]] if end else []
-        secrets += [found[0][3:] for found in _TOKEN.finditer(rest[end:])]
-        secrets += [found[0].partition("=")[2] for found in _SECRET_QUERY.finditer(rest)]
-        if end and ":" not in rest[: end - 1] and rest[: end - 1] != "git":
-            secrets.append(rest[: end - 1])
-        if any(s and not re.fullmatch(r"(\$\{?\w+\}?:?)+", s) for s in secrets):
+        info = _userinfo(match["rest"])[:-1]
+        rest = match["rest"][len(info) :]
+        user, colon, password = info.partition(":")
+        secrets = [password if colon else "" if "ssh" in match["scheme"] else user]
+        secrets += [found[1] for found in _TOKEN.finditer(rest)]
+        secrets += [found[2] for found in _QUERY.finditer(rest)]
+        if any(s and s != "git" and not _REFERENCE.fullmatch(s) for s in secrets):
             return True
     return False

@@ -145,15 +145,15 @@ def _input_digest(path: str, reading: Reading, source: SourceLocation) -> Digest
     from pathlib import Path
 
     from envgraph.spec.ignore import NamedFolders
-    from envgraph.spec.tree import TreeEntry, file_digest, tree_digest, walk
+    from envgraph.spec.tree import TreeEntry, file_digest, read_tree, tree_digest
 
     reading.note_input(path)
     try:
         if paths.is_folder(path):
-            entries = list(walk(Path(path), [NamedFolders()]))
-            for entry in entries:
-                reading.note_input(paths.joined(path, entry.path))
-            return tree_digest(entries)
+            tree = read_tree(Path(path), [NamedFolders()])
+            for path_read in tree.inputs():
+                reading.note_input(path_read)
+            return tree.digest
         executable = bool(Path(path).stat().st_mode & 0o100)
         return tree_digest([TreeEntry("file", "", executable, file_digest(path))])
     except EnvgraphError as error:

@@ -22,12 +22,9 @@ from envgraph.spec.conda_file import parse_conda
 from envgraph.spec.docker_steps import read_steps
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.problems import Problems, place, quoted
-from envgraph.spec.reading import Reading
-from envgraph.spec.yaml_text import has_template, load_yaml
+from envgraph.spec.reading import READ_ONLY, Reading
+from envgraph.spec.yaml_text import find_templates, has_template, load_yaml
 
-READ_ONLY: Final = frozenset(
-    {"$schema", "id", "creation_context", "latest_version", "is_anonymous", "provisioning_state"}
-)
 KNOWN: Final = READ_ONLY | frozenset(
     {
         "name", "version", "description", "tags", "properties", "image", "conda_file", "build",
@@ -171,7 +168,7 @@ class _EnvironmentReader:
         return self.local_context(path, dockerfile, node)
 
     def local_context(self, path: str, dockerfile: str, node: MapNode) -> BuildSpec | None:
-        from envgraph.spec.tree import context_tree, tree_digest
+        from envgraph.spec.tree import context_tree
 
         source = place(self.file, node.get("path"))
         folder = paths.joined(self.folder, path)
@@ -182,18 +179,18 @@ class _EnvironmentReader:
                        "the context", node.get("dockerfile_path"))  # fmt: skip
             return None
         try:
-            entries = context_tree(folder, dockerfile)
+            tree = context_tree(folder, dockerfile)
         except EnvgraphError as error:
             self.problems.take(error, source)
             return None
-        for entry in entries:
-            self.reading.note_input(paths.joined(folder, entry.path))
-        if not any(e.path == dockerfile and e.kind != "folder" for e in entries):
+        for path_read in tree.inputs():
+            self.reading.note_input(path_read)
+        if not any(e.path == dockerfile and e.kind != "folder" for e in tree.entries):
             self.error(
                 "missing-dockerfile", f"there is no {dockerfile} in {path}",
                 node.get("dockerfile_path") or node.get("path"),
             )  # fmt: skip
-        return BuildSpec(path, dockerfile, tree_digest(entries), source)
+        return BuildSpec(path, dockerfile, tree.digest, source)
 
     def conda(self, root: MapNode) -> CondaSpec | None:
         node = root.get("conda_file")
@@ -219,6 +216,7 @@ class _EnvironmentReader:
         tree, content = load_yaml(data, path, self.problems)
         if tree is None:
             return None
+        find_templates(tree, path, self.problems)
         return parse_conda(tree, content, self.reading, path, paths.folder_of(path))
 
     def check_shape(self, root: MapNode) -> None:

@@ -62,9 +62,8 @@ def _schema(root: MapNode) -> str:
 
 
 _BY_SCHEMA: Final[tuple[tuple[str, FileKind], ...]] = (
-    ("pipelinecomponent", COMPONENT),
-    ("component", COMPONENT),
     ("deployment", DEPLOYMENT),
+    ("component", COMPONENT),
     ("endpoint", ENDPOINT),
     ("pipelinejob", PIPELINE),
     ("schedule", SCHEDULE),

@@ -76,6 +76,7 @@ def environment_from_tree(
     """A file's tree → its environment, whichever of the two shapes it has."""
     from envgraph.spec.environment_file import parse_environment
     from envgraph.spec.kinds import kind_of_tree
+    from envgraph.spec.yaml_text import find_templates
 
     if not isinstance(root, MapNode):
         reading.problems.add(
@@ -86,6 +87,8 @@ def environment_from_tree(
         )
         return None
     kind = kind_of_tree(root)
+    if kind.name in ("conda", "environment", "unknown"):
+        find_templates(root, file, reading.problems)
     if kind.name == "conda":
         return _plain_conda(root, text, file, config, reading)
     if kind.name not in ("environment", "unknown"):

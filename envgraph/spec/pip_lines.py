@@ -137,13 +137,12 @@ class PipReader:
             return
         self._open_files.append(real)
         try:
-            self._read_text(
-                text, shown, paths.folder_of(path), constraint or name == "--constraint"
-            )
+            self.read_text(text, shown, paths.folder_of(path), constraint or name == "--constraint")
         finally:
             self._open_files.pop()
 
-    def _read_text(self, text: str, file: str, folder: str, constraint: bool) -> None:
+    def read_text(self, text: str, file: str, folder: str, constraint: bool) -> None:
+        """Read the text of a requirements file whose ``-r`` lines start at ``folder``."""
         from envgraph.spec.yaml_text import TEMPLATE, template_problem
 
         for number, column, line in logical_lines(text):
@@ -197,14 +196,20 @@ class PipReader:
     def _project(
         self, text: str, source: SourceLocation, editable: bool, hashes: tuple[str, ...]
     ) -> None:
-        from envgraph.spec.tree import file_digest, project_digest
+        from envgraph.spec.tree import file_digest, project_tree
 
         path_text = text.partition(";")[0].strip()
         bare = re.sub(r"\[[^\[\]]*\]$", "", path_text).strip().removeprefix("file://")
         path = paths.joined(self.folder, bare)
         self.reading.note_input(path)
         try:
-            tree = project_digest(path) if paths.is_folder(path) else file_digest(path)
+            if paths.is_folder(path):
+                project = project_tree(path)
+                tree = project.digest
+                for path_read in project.inputs():
+                    self.reading.note_input(path_read)
+            else:
+                tree = file_digest(path)
         except EnvgraphError as error:
             self.problems.take(error, source)
             return

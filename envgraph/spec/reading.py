@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,10 @@ PLATFORMS: Final = frozenset(
         "linux-armv7l", "linux-32", "osx-64", "osx-arm64", "win-64", "win-32", "win-arm64",
     }
 )  # fmt: skip
-_PLATFORM: Final = re.compile(r"[a-z0-9]+-[a-z0-9_]+|noarch")
+READ_ONLY: Final = frozenset(
+    {"$schema", "id", "creation_context", "latest_version", "is_anonymous", "provisioning_state"}
+)
+"""Keys that the cloud writes into files that it hands out: accepted and dropped."""
 
 
 @dataclass(slots=True)
@@ -29,13 +31,12 @@ class Reading:
     """One load of one environment: everything it read, and everything it found wrong."""
 
     problems: Problems = field(default_factory=Problems)
-    inputs: list[str] = field(default_factory=list)
+    inputs: dict[str, None] = field(default_factory=dict)
+    """Absolute paths in reading order, each once."""
 
     def note_input(self, path: str) -> None:
         """Remember an absolute path that the result depends on."""
-        absolute = paths.absolute(path)
-        if absolute not in self.inputs:
-            self.inputs.append(absolute)
+        self.inputs[paths.absolute(path)] = None
 
     def read(
         self, path: str, source: SourceLocation | None, what: str, limit: int = TEXT_LIMIT
@@ -109,7 +110,7 @@ class Reading:
             if key.value not in known:
                 self.problems.add(
                     "unknown-key", f"unknown key {quoted(key.value)} in {what}", place(file, key),
-                    hint=nearest(key.value, known),
+                    hint=nearest(key.value, [k for k in known if k not in READ_ONLY]),
                 )  # fmt: skip
 
     def mapping(self, node: Node | None, file: str, what: str) -> MapNode | None:

@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -62,6 +62,30 @@ class TreeEntry:
         return (b"x " if self.executable else b"f ") + head + f" {self.digest}\n".encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A folder that was read: what belongs to it, and every folder that was looked into."""
+
+    root: Path
+    entries: tuple[TreeEntry, ...]
+    folders: tuple[str, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the entries."""
+        return tree_digest(self.entries)
+
+    def inputs(self) -> Iterator[str]:
+        """Every path that the digest depends on: folders too, since names come and go."""
+        root = os.fspath(self.root)
+        yield root
+        for path in self.folders:
+            yield f"{root}/{path}"
+        for entry in self.entries:
+            if entry.kind != "folder":
+                yield f"{root}/{entry.path}"
+
+
 def tree_digest(entries: Sequence[TreeEntry]) -> Digest:
     """The digest of a listing, whatever its order."""
     records = sorted((os.fsencode(entry.path), entry.record()) for entry in entries)
@@ -73,14 +97,16 @@ def file_digest(path: str | Path) -> Digest:
     return _hash_file(os.fspath(path), os.fspath(path))[0]
 
 
-def context_tree(folder: str | Path, dockerfile: str = "Dockerfile") -> list[TreeEntry]:
+def context_tree(folder: str | Path, dockerfile: str = "Dockerfile") -> Tree:
     """What a build context holds after ignore rules; the Dockerfile always belongs to it."""
     root = Path(folder)
-    return list(walk(root, context_rules(root, dockerfile), keep=frozenset({dockerfile})))
+    if not root.is_dir():
+        raise _no_folder(root)
+    return read_tree(root, context_rules(root, dockerfile), keep=frozenset({dockerfile}))
 
 
-def project_digest(folder: str | Path) -> Digest:
-    """The tree digest of a local Python project; InputError when it is none."""
+def project_tree(folder: str | Path) -> Tree:
+    """The tree of a local Python project, empty folders left out; InputError when it is none."""
     root = Path(folder)
     if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
         raise InputError(
@@ -88,63 +114,88 @@ def project_digest(folder: str | Path) -> Digest:
             code="not-a-project",
             hint="it needs a pyproject.toml or a setup.py",
         )
-    entries = [e for e in walk(root, project_rules(root)) if e.kind != "folder"]
-    return tree_digest(entries)
+    tree = read_tree(root, project_rules(root))
+    return Tree(root, tuple(e for e in tree.entries if e.kind != "folder"), tree.folders)
 
 
-def walk(
+def _no_folder(root: Path) -> InputError:
+    try:
+        mode = root.stat().st_mode
+    except (OSError, ValueError):
+        return InputError(f"there is no folder {root}", code="missing-folder")
+    return InputError(f"{root} is {kind_of_mode(mode)}, not a folder", code="not-a-folder")
+
+
+def read_tree(
     root: Path, rules: Sequence[IgnoreRules] = (), keep: frozenset[str] = frozenset()
-) -> Iterator[TreeEntry]:
-    """Every entry below ``root`` that no rule leaves out.
+) -> Tree:
+    """Read every entry below ``root`` that no rule leaves out, contents included.
 
     Raises InputError for what cannot be part of an environment: sockets, pipes,
     devices, mount points, unreadable entries, links that lead out of ``root``.
     """
-    try:
-        top = root.stat()
-    except (OSError, ValueError):
-        raise InputError(f"there is no folder {root}", code="missing-folder") from None
-    if not stat.S_ISDIR(top.st_mode):
-        raise InputError(
-            f"{root} is {kind_of_mode(top.st_mode)}, not a folder", code="not-a-folder"
-        )
-    stack: list[tuple[str, int]] = [("", 0)]
-    count = 0
-    while stack:
-        prefix, depth = stack.pop()
+    if not root.is_dir():
+        raise _no_folder(root)
+    walk = _Walk(root, rules, keep, root.stat().st_dev)
+    while walk.open:
+        walk.folder(*walk.open.pop())
+    return Tree(root, tuple(walk.entries), tuple(walk.folders))
+
+
+@dataclass(slots=True)
+class _Walk:
+    root: Path
+    rules: Sequence[IgnoreRules]
+    keep: frozenset[str]
+    device: int
+    open: list[tuple[str, int]] = field(default_factory=lambda: [("", 0)])
+    entries: list[TreeEntry] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+    def folder(self, prefix: str, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise InputError(f"{prefix[:200]}… is nested too deep", code="too-deep")
+            raise InputError(f"{prefix[:200]!a}… is nested too deep", code="too-deep")
+        if prefix:
+            self.folders.append(prefix)
         empty = True
-        for name in _names(root, prefix):
+        for name in _names(self.root, prefix):
             path = f"{prefix}/{name}" if prefix else name
-            status = _lstat(root, path)
+            status = _lstat(self.root, path)
             is_folder = stat.S_ISDIR(status.st_mode)
-            if path not in keep and any(rule.ignored(path, is_folder) for rule in rules):
-                above_kept = any(k.startswith(path + "/") for k in keep)
-                if is_folder and (above_kept or not _pruned(rules, path)):
-                    stack.append((path, depth + 1))
+            if self.left_out(path, is_folder):
+                if is_folder and not self.pruned(path):
+                    self.open.append((path, depth + 1))
                 continue
             empty = False
-            count += 1
-            if count > MAX_ENTRIES:
-                raise InputError(f"{root} holds more than {MAX_ENTRIES} entries", code="too-large")
             if is_folder:
-                if status.st_dev != top.st_dev:
-                    raise InputError(
-                        f"{path!a} is a mount point: it does not belong to the folder",
-                        code="mount-point",
-                    )
-                stack.append((path, depth + 1))
+                self.check_mount(path, status)
+                self.open.append((path, depth + 1))
             else:
-                yield _entry(root, path, status)
-        if empty and prefix:
-            ignored = any(rule.ignored(prefix, True) for rule in rules)
-            if not ignored:
-                yield TreeEntry("folder", prefix)
+                self.add(_entry(self.root, path, status))
+        if empty and prefix and not self.left_out(prefix, True):
+            self.add(TreeEntry("folder", prefix))
 
+    def add(self, entry: TreeEntry) -> None:
+        if len(self.entries) >= MAX_ENTRIES:
+            raise InputError(f"{self.root} holds more than {MAX_ENTRIES} entries", code="too-large")
+        self.entries.append(entry)
 
-def _pruned(rules: Sequence[IgnoreRules], path: str) -> bool:
-    return any(rule.ignored(path, True) and rule.prunes(path) for rule in rules)
+    def left_out(self, path: str, is_folder: bool) -> bool:
+        if path in self.keep:
+            return False
+        return any(rule.ignored(path, is_folder) for rule in self.rules)
+
+    def pruned(self, path: str) -> bool:
+        """Whether nothing below the ignored folder can belong to the tree."""
+        if any(kept.startswith(path + "/") for kept in self.keep):
+            return False
+        return any(rule.ignored(path, True) and rule.prunes(path) for rule in self.rules)
+
+    def check_mount(self, path: str, status: os.stat_result) -> None:
+        if status.st_dev != self.device:
+            raise InputError(
+                f"{path!a} is a mount point: it does not belong to the folder", code="mount-point"
+            )
 
 
 def _names(root: Path, prefix: str) -> list[str]:

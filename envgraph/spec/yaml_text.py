@@ -326,11 +326,6 @@ def has_template(text: str) -> bool:
 
 
 def load_yaml(data: bytes, file: str, problems: Problems) -> tuple[Node | None, str]:
-    """Bytes → root node and text; templates are reported and leave a tree."""
+    """Bytes → root node and text. Templates in scalars stay: see :func:`find_templates`."""
     text = decode(data, file, problems)
-    if text is None:
-        return None, ""
-    root = compose(text, file, problems)
-    if root is not None:
-        find_templates(root, file, problems)
-    return root, text
+    return (None, "") if text is None else (compose(text, file, problems), text)

@@ -1,0 +1,116 @@
+"""Where jobs, pipelines, components and deployments use an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from envgraph.errors import SourceLocation
+from envgraph.model.spec import EnvironmentSpec
+from envgraph.spec import paths
+from envgraph.spec.environment_file import parse_environment
+from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode
+from envgraph.spec.problems import place, quoted
+from envgraph.spec.reading import Reading
+from envgraph.spec.references import (
+    BadEnvironmentReferenceError,
+    EnvironmentReference,
+    parse_environment_reference,
+)
+from envgraph.spec.yaml_text import find_templates, has_template, load_yaml, template_problem
+
+_NOT_BELOW: Final = frozenset(
+    {
+        "inputs", "outputs", "tags", "properties", "environment_variables", "resources",
+        "search_space", "limits",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentUse:
+    """One ``environment:`` of a file: the keys that lead to it, and what it says."""
+
+    where: str
+    reference: EnvironmentReference | None = None
+    inline: EnvironmentSpec | None = None
+    source: SourceLocation | None = None
+
+
+def environment_nodes(root: Node) -> list[tuple[str, Node]]:
+    """Every value of a key ``environment``, with its path (``jobs.train.environment``)."""
+    found: list[tuple[str, Node]] = []
+    stack: list[tuple[str, Node]] = [("", root)]
+    seen: set[int] = set()
+    while stack:
+        where, node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, ListNode):
+            stack += [(f"{where}[{i}]", item) for i, item in enumerate(node.items)]
+        elif isinstance(node, MapNode):
+            for key, value in node:
+                path = f"{where}.{key.value}" if where else key.value
+                if key.value == "environment":
+                    found.append((path, value))
+                elif key.value not in _NOT_BELOW:
+                    stack.append((path, value))
+    return sorted(found, key=lambda item: (item[1].line, item[1].column))
+
+
+def read_uses(root: Node, reading: Reading, file: str) -> tuple[EnvironmentUse, ...]:
+    """Read and check every environment of a file; problems go to ``reading``."""
+    uses = []
+    for where, node in environment_nodes(root):
+        use = _read_use(where, node, reading, file)
+        if use is not None:
+            uses.append(use)
+    return tuple(uses)
+
+
+def _read_use(where: str, node: Node, reading: Reading, file: str) -> EnvironmentUse | None:
+    source = place(file, node)
+    if isinstance(node, MapNode):
+        find_templates(node, file, reading.problems)
+        spec = parse_environment(node, reading, file, inline=True)
+        return EnvironmentUse(where, None, spec, source)
+    if isinstance(node, ListNode):
+        reading.problems.add("type", f"{where} is a reference or a mapping, not a list", source)
+        return None
+    text = node.value.strip()
+    if node.is_null or not text:
+        reading.problems.add("no-environment", f"{where} is empty", source)
+        return None
+    if text.startswith("${{"):
+        return EnvironmentUse(where, None, None, source)
+    if has_template(text):
+        template_problem(text, source, reading.problems)
+        return None
+    if text.startswith("file:"):
+        return _read_file(where, text, node, reading, file)
+    try:
+        return EnvironmentUse(where, parse_environment_reference(text), None, source)
+    except BadEnvironmentReferenceError as error:
+        reading.problems.add(
+            "environment-reference", f"{where}: {quoted(text)}: {error}", source,
+            hint="write azureml:NAME:VERSION, azureml:NAME@LABEL or an inline environment",
+        )  # fmt: skip
+        return None
+
+
+def _read_file(
+    where: str, text: str, node: ScalarNode, reading: Reading, file: str
+) -> EnvironmentUse | None:
+    source = place(file, node)
+    path = paths.joined(paths.folder_of(file), text.removeprefix("file:").removeprefix("//") or ".")
+    data = reading.read(path, source, where)
+    if data is None:
+        return None
+    root, _ = load_yaml(data, path, reading.problems)
+    if not isinstance(root, MapNode):
+        if root is not None:
+            reading.problems.add("environment-shape", f"{path} holds no environment", source)
+        return None
+    find_templates(root, path, reading.problems)
+    return EnvironmentUse(where, None, parse_environment(root, reading, path, inline=True), source)
