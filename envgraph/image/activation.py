@@ -61,12 +61,6 @@ def wrapper_text(scripts: Sequence[str], prefix: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def activation_files(layers: Iterable[LayerContent], prefix: str) -> dict[str, bytes]:
-    """What the last layer must hold for activation, by path below the prefix."""
-    text = wrapper_text(activation_scripts(layers), prefix)
-    return {WRAPPER: text} if text else {}
-
-
 def wrapper_command(prefix: str, packages: Iterable[str]) -> list[str]:
     """How the image starts the wrapper: by the environment's own bash, else by ``/bin/sh``."""
     shell = f"{prefix}/bin/bash" if "bash" in set(packages) else "/bin/sh"

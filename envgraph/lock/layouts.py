@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import BinaryIO, Final, Protocol
 
-from envgraph.errors import IntegrityError, ResolveError
+from envgraph.errors import ResolveError
 from envgraph.lock.sources import Tree, read_verified
 from envgraph.model.oci import (
     DOCKER_INDEX,
@@ -17,6 +17,7 @@ from envgraph.model.oci import (
     Descriptor,
     Index,
     Manifest,
+    NotAnImageError,
     Platform,
     check_case,
     problem,
@@ -161,10 +162,8 @@ def _fits(layout: OciLayout, leaf: Descriptor, wanted: Platform) -> bool:
         if not isinstance(manifest, Manifest):
             raise problem(what, "an index where a manifest was expected")
         config = read_config(read_blob(layout, manifest.config), f"{layout.title}: config")
-    except IntegrityError as error:
-        if "artifact of type" in str(error):
-            return False
-        raise
+    except NotAnImageError:
+        return False
     return same_platform(wanted, config.platform)
 
 

@@ -168,6 +168,10 @@ def _json(value: object) -> bytes:
     ).encode()
 
 
+class NotAnImageError(IntegrityError):
+    """A well-formed manifest of something else: an SBOM, a signature, a chart."""
+
+
 def problem(what: str, why: str) -> IntegrityError:
     """The error of every reader here: ``what`` names the document, ``why`` its fault."""
     return IntegrityError(f"{what}: {why}", code="image-document")
@@ -266,8 +270,9 @@ def _read_manifest(document: Mapping[str, Any], kind: str, what: str) -> Manifes
         tuple(_read_descriptor(layer, what) for layer in layers),
     )
     if manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
-        raise problem(
-            what, f"an artifact of type {manifest.config.media_type[:100]!r}, not an image"
+        raise NotAnImageError(
+            f"{what}: an artifact of type {manifest.config.media_type[:100]!r}, not an image",
+            code="image-document",
         )
     for layer in manifest.layers:
         if layer.media_type not in LAYER_TYPES:

@@ -135,13 +135,14 @@ def _docker_accepts(text: str) -> bool:
     digest = match[3]
     return digest is None or bool(
         re.fullmatch(r"sha(256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", digest)
-    )  # noqa: E501
+    )
 
 
 _PIECES = st.sampled_from(
-    ["a", "b1", "A", "0", "-", "--", "_", "__", "___", ".", "/", ":", "@", "[", "]", "::1", "localhost",
-     "docker.io", "index.docker.io", "sha256:", HEX, "5000", "é", " ", "mcr.microsoft.com", "latest"]
-)  # fmt: skip
+    ["a", "b1", "A", "0", "-", "--", "_", "__", "___", ".", "/", ":", "@", "[", "]", "é", " "]
+    + ["::1", "localhost", "docker.io", "index.docker.io", "sha256:", HEX, "5000"]
+    + ["mcr.microsoft.com", "latest"]
+)
 
 
 @settings(max_examples=2000, deadline=None)
@@ -166,10 +167,9 @@ def test_agrees_with_docker(text: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60))
-def test_any_text_is_a_reference_or_an_error_with_words(text: str) -> None:
+def test_any_text_is_a_reference_or_an_error(text: str) -> None:
     try:
         normal = normalise_reference(text)
-    except BadReferenceError as error:
-        assert len(str(error)) > 10
-    else:
-        assert normalise_reference(normal) == normal
+    except BadReferenceError:
+        return
+    assert normalise_reference(normal) == normal
