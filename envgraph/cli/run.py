@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Any
 
 from envgraph.cli.arguments import (
-    Common,
     Invocation,
     asked_before_parsing,
     common_of,
@@ -22,7 +21,7 @@ from envgraph.cli.session import Session
 from envgraph.cli.verbs import module_of
 from envgraph.cli.views.console import Console
 from envgraph.cli.views.diagnostics import error_object, print_diagnostics
-from envgraph.errors import Diagnostic
+from envgraph.errors import Diagnostic, EnvgraphError
 
 EXIT_ERROR = 1
 EXIT_LOCKED = 11
@@ -143,8 +142,8 @@ def report_failure(
         print_diagnostics(console, diagnostics)
     try:
         console.flush()
-    except OSError:
-        return  # stdout cannot be written: that is what was just reported
+    except EnvgraphError:
+        return  # stdout cannot be written; stderr says what went wrong
 
 
 def judge(
@@ -157,6 +156,3 @@ def judge(
     from envgraph.cli.failures import bug_report, expected_failure
 
     return expected_failure(error) or (EXIT_BUG, (bug_report(error, argv, verbose=verbose),))
-
-
-__all__ = ["Common", "judge", "report_failure", "run_command"]

@@ -94,7 +94,7 @@ def run(arguments: Arguments, session: Session) -> int:
         result = _apply(plan, arguments, session, workspace)
     for failure in result.failures:
         session.report(failure.diagnostics)
-    _report(result, session)
+    _report(result, plan, session)
     if result.interrupted:
         raise KeyboardInterrupt
     return max((failure.exit_code for failure in result.failures), default=0)
@@ -135,7 +135,7 @@ def _approved(plan: Plan, arguments: Arguments, session: Session, *, asked: bool
     if asked or arguments.auto_approve or not _somebody_is_there(session):
         return True
     console.err()
-    console.prompt("Apply this? Only 'yes' is taken as yes: ")
+    console.prompt("Apply this? (yes/no) ")
     answer = session.stdin.readline()
     if not answer.endswith("\n"):
         console.err()
@@ -157,10 +157,10 @@ def _apply(plan: Plan, arguments: Arguments, session: Session, workspace: Worksp
         return workspace.apply(plan, parallelism=parallelism, on_event=view.event)
 
 
-def _report(result: ApplyResult, session: Session) -> None:
+def _report(result: ApplyResult, plan: Plan, session: Session) -> None:
     if session.common.json:
         session.console.raw(json.dumps(result.to_json()))
         return
     from envgraph.cli.views.progress import show_result
 
-    show_result(result, session)
+    show_result(result, plan, session)

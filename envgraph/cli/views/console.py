@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
+from envgraph.errors import EnvgraphError
+
 _CODES: Final[Mapping[str, str]] = {
     "bold": "1",
     "dim": "2",
@@ -170,7 +172,7 @@ class Console:
         self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the system; OSError when the answer could not be written."""
+        """Hand everything to the system; EnvgraphError when the answer could not be written."""
         for name in self._streams:
             self._send(name, "")
 
@@ -202,7 +204,9 @@ class Console:
         except OSError as error:
             self._gone.add(name)
             if name == "out" and error.errno != errno.EPIPE:
-                raise
+                raise EnvgraphError(
+                    f"the answer could not be written: {error.strerror}", code="output"
+                ) from error
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -81,7 +81,8 @@ class JsonProgress(_Base):
 def finished_line(event: Event, counted: int = 0) -> str:
     """``built    numpy  7.2 MB``; an empty string for what is not worth a line.
 
-    ``counted`` is the number of bytes that earlier events of the step told of.
+    ``counted`` is the number of bytes that earlier events of the step told of. Why a
+    step failed is said once, at the end.
     """
     packages = ("archive", "conda-package", "pip-package")
     title = event.name if event.node_kind in packages else f"{event.node_kind} {event.name}"
@@ -89,9 +90,7 @@ def finished_line(event: Event, counted: int = 0) -> str:
         amount = f"  {size(counted)}" if counted else ""
         return f"{pad(_DONE.get(event.node_kind, 'built'), 8)} {title}{amount}"
     if event.kind == "failed":
-        return f"{pad('FAILED', 8)} {title}: {event.text}"
-    if event.kind == "skipped":
-        return f"{pad('skipped', 8)} {title}"
+        return f"{pad('FAILED', 8)} {title}"
     return event.text if event.kind == "message" else ""
 
 
@@ -139,7 +138,7 @@ class BarProgress(_Base):
             transient=True,
             auto_refresh=False,
         )
-        self._whole = self._bars.add_task(pad("", 34), total=max(total, 1), amount="")
+        self._whole = self._bars.add_task(pad("applying", 34), total=max(total, 1), amount="")
         self._total = total
         self._finished = 0
 
@@ -214,7 +213,7 @@ def progress_view(session: Session, plan: Plan) -> ProgressView:
     return LineProgress(console)
 
 
-def show_result(result: ApplyResult, session: Session) -> None:
+def show_result(result: ApplyResult, plan: Plan, session: Session) -> None:
     """The answer of apply: each environment with its image, then what it cost."""
     show = session.console.out
     for item in result.environments:
@@ -223,5 +222,15 @@ def show_result(result: ApplyResult, session: Session) -> None:
     written = f", {size(result.bytes_written)} written" if result.bytes_written else ""
     built = f"{many(result.built, 'layer')} built" if result.built else "No layer built"
     show(f"{built}, {result.reused:,} kept{written}, in {duration(result.seconds)}.")
-    if result.environments and not result.failures and session.console.is_terminal("err"):
-        session.console.note(f"Try it: envgraph run {result.environments[0]['name']} -- python -V")
+    _suggest(result, plan, session)
+
+
+def _suggest(result: ApplyResult, plan: Plan, session: Session) -> None:
+    """Somebody who made a first environment may want to know what to do with it."""
+    made = {item["name"] for item in result.environments}
+    for change in plan.environments:
+        target = change.target
+        if change.action == "create" and target.name in made and target.first.lock.python:
+            if session.console.is_terminal("err"):
+                session.console.note(f"Try it: envgraph run {target.name} -- python -V")
+            return
