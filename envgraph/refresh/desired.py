@@ -96,20 +96,6 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
     return Loaded(tuple(specs), tuple(problems), tuple(dict.fromkeys(inputs)))
 
 
-def reserved(config: WorkspaceConfig, spec: EnvironmentSpec) -> Diagnostic | None:
-    """The problem of a name with a reserved prefix (rows M46 to M48), case-insensitively."""
-    for prefix in config.reserved_prefixes:
-        if spec.name.lower().startswith(prefix.lower()):
-            return Diagnostic(
-                "reserved-prefix",
-                f"the name {spec.name!r} begins with the reserved prefix {prefix!r}",
-                "such names belong to curated environments",
-                spec.source,
-                f"choose another name, for example {'my-' + spec.name!r}",
-            )
-    return None
-
-
 def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desired:
     """Find or solve every lock and lay out the graph; one bad environment stops no other."""
     gathered = _Gathered()
@@ -117,10 +103,10 @@ def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desir
     inputs = list(loaded.inputs)
     for spec in loaded.specs:
         inputs.append(str(lockfile_path(config.root, spec.name)))
-        problem = reserved(config, spec)
-        if problem is None and spec.build is not None:
+        problem: Diagnostic | None = None
+        if spec.build is not None:
             problem = _needs_builder(spec, "its image is built from a Docker build context")
-        if problem is None and spec.docker_steps:
+        elif spec.docker_steps:
             problem = _needs_builder(spec, "it has docker_steps")
         if problem is not None:
             problems.append(problem)
