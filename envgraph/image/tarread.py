@@ -144,7 +144,9 @@ class TarReader:
             entries += 1
             if entries > MAX_ENTRIES:
                 raise ArchiveError(Reason.LIMIT, f"has more than {MAX_ENTRIES} entries")
-            member = _member(header, kind, path or name, link, length if size is None else size)
+            member = _member(
+                header, kind, name if path is None else path, link, length if size is None else size
+            )
             path = link = size = None
             extended = False
             self._unread = member.size
@@ -293,7 +295,7 @@ def _member(header: bytes, kind: int, path: bytes, link: bytes | None, size: int
     if what_kind == "file" and path.endswith(b"/"):
         what_kind = "directory"  # as the first tars wrote them
     mode = _number(header[100:108], path)
-    if what_kind == "directory" and path.strip(b"./") == b"":
+    if what_kind == "directory" and path in (b".", b"./") and not size:
         return Member(".", "directory", 0, True)
     name = check_name(path)
     target = b""
