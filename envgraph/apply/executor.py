@@ -14,12 +14,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Final
 
 from envgraph.api.events import Event
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError
 from envgraph.model.canonical import NodeKey
 from envgraph.model.nodes import Node
 from envgraph_store.errors import StoreError
+
+
+_LISTEN: Final = 0.2
+"""Seconds between looks at whether a signal came. A handler may not print: it may
+have interrupted a print."""
 
 
 @dataclass(slots=True)
@@ -56,7 +62,7 @@ class Executor:
         self._settle = settle
         self._on_event = on_event
         self._batch_bytes = batch_bytes
-        self._events = threading.RLock()  # a signal may find it held by its own thread
+        self._events = threading.Lock()
 
     def emit(self, event: Event) -> None:
         """Hand one event on; events never overlap."""
@@ -96,8 +102,6 @@ class Executor:
             except KeyboardInterrupt:
                 if not first:
                     raise
-            if first:
-                self.emit(Event("message", text="interrupted: finishing the running steps"))
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handler = signal.getsignal(number)
@@ -116,6 +120,7 @@ class Executor:
         waiting = sorted(generation, key=lambda node: -(node.size or 0))
         running: dict[Future[None], Node] = {}
         unsettled = 0
+        told = False
         while waiting or running:
             full = unsettled > self._batch_bytes
             while waiting and len(running) < self._parallelism and not full:
@@ -130,7 +135,10 @@ class Executor:
                 self._settle()
                 unsettled = 0
                 continue
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, timeout=_LISTEN, return_when=FIRST_COMPLETED)
+            if outcome.interrupted and not told:
+                told = True
+                self.emit(Event("message", text="interrupted: finishing the running steps"))
             for future in finished:
                 node = running.pop(future)
                 unsettled += node.size or 0

@@ -251,7 +251,7 @@ def test_offline_opens_no_connection(tmp_path: Path, http_channel) -> None:  # t
     answer = desk.run("--offline", "plan", "--json")
     assert answer.code == 1
     assert "offline" in answer.errors()
-    assert http_channel.requests == []
+    assert not http_channel.requests
     desk.apply()
     seen = len(http_channel.requests)
     assert seen > 0
