@@ -22,7 +22,6 @@ from envgraph.model.canonical import NodeKey
 from envgraph.model.nodes import Node
 from envgraph_store.errors import StoreError
 
-
 _LISTEN: Final = 0.2
 """Seconds between looks at whether a signal came. A handler may not print: it may
 have interrupted a print."""
