@@ -86,7 +86,7 @@ def bug_report(error: BaseException, argv: Sequence[str], *, verbose: bool) -> D
         f"command: envgraph {redact(' '.join(argv))}\n"
         f"python: {sys.version.split()[0]} on {sys.platform}\n\n"
     )
-    log = _write_log(f"crash-{now:%Y%m%dT%H%M%S}-{os.getpid()}.log", header + text)
+    log = _write_log(f"crash-{now:%Y%m%dT%H%M%S}", header + text)
     if verbose or log is None:
         sys.stderr.write(text.encode("ascii", "backslashreplace").decode())
     what = redact(f"{type(error).__name__}: {error}".splitlines()[0])
@@ -109,12 +109,11 @@ def _write_log(name: str, text: str) -> Path | None:
     except (OSError, RuntimeError):
         candidates = [Path(tempfile.gettempdir())]
     for candidate in candidates:
-        path = candidate / name
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            handle, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=candidate)
             with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)
         except OSError:
             continue
-        return path
+        return Path(path)
     return None

@@ -118,7 +118,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def unknown_flag(word: str, flags: Iterable[Flag], where: str) -> UsageError:
     """The error for a flag that nobody knows, with the nearest one as a hint."""
     name = word.partition("=")[0]
-    spellings = [s for flag in flags if not flag.hidden for s in flag.spellings if len(s) > 2]
+    spellings = [s for flag in flags if not flag.hidden for s in flag.spellings if s[:2] == "--"]
     guess = nearest(name, spellings)
     hint = f"did you mean {guess}?" if guess else f"`{where} --help` lists the flags"
     return UsageError(f"unknown flag {name!r}", code="unknown-flag", hint=hint)
