@@ -27,7 +27,7 @@ from envgraph.testing.channel.cpython import find_python
 REQUIRE_SERVICES = "ENVGRAPH_REQUIRE_SERVICES"
 TEST_CACHE = "ENVGRAPH_TEST_CACHE"
 
-NEWEST = ("numpy", "click", "tqdm", "rich", "jinja2", "pyyaml")
+NEWEST = ("numpy", "click", "tqdm", "rich", "jinja2", "pyyaml", "pip", "setuptools")
 OLDER = ("tqdm==4.66.5", "click==8.1.7")
 
 

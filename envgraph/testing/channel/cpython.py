@@ -56,6 +56,7 @@ _LEFT_OUT = frozenset(
     ("__pycache__", "dist-packages", "idle_test", "idlelib", "site-packages", "test", "tests",
      "tkinter", "turtledemo", "EXTERNALLY-MANAGED", "sitecustomize.py", "turtle.py")
 )  # fmt: skip
+_BUILD_FILES = re.compile(r"_sysconfigdata|_sysconfig_vars|config-|build-details\.json")
 _MODULES_LEFT_OUT = re.compile(r"(_test|xx|_xxtest|_ctypes_test|_tkinter|nis\b|_dbm|_gdbm)")
 
 
@@ -232,11 +233,12 @@ def _text(python: PythonBuild, relative: Path, data: bytes) -> bytes:
     """A text file of the standard library for any prefix, and for conda's folders."""
     if b"\0" in data:
         return data
-    for old in python.old_prefixes:
-        data = data.replace(old.encode(), PLACEHOLDER.encode())
+    name = relative.as_posix()
+    if _BUILD_FILES.match(name):
+        for old in python.old_prefixes:
+            data = data.replace(old.encode(), PLACEHOLDER.encode())
     if python.kind != "debian":
         return data
-    name = relative.as_posix()
     if name == "sysconfig.py" or name == "sysconfig/__init__.py":
         outside = b'if sys.base_prefix != sys.prefix or hasattr(sys, "real_prefix"):'
         return data.replace(outside, b"if True:")

@@ -105,13 +105,14 @@ def close_over(sonames: Iterable[str]) -> LibraryClosure:
     return LibraryClosure(files, needs, tuple(sorted(missing)))
 
 
-def library_packages(sonames: Iterable[str]) -> list[Package]:
+def library_packages(sonames: Iterable[str], *, missing_ok: bool = False) -> list[Package]:
     """Packages that hold these libraries and those below them, ordered by name.
 
-    Raises RuntimeError for a library that this machine does not have.
+    Raises RuntimeError for a library that this machine does not have, or with
+    ``missing_ok`` leaves it out: wheels hold plugins for drivers that few have.
     """
     closure = close_over(sonames)
-    if closure.missing:
+    if closure.missing and not missing_ok:
         raise RuntimeError(f"no such library on this machine: {', '.join(closure.missing)}")
     groups: dict[str, list[str]] = {}
     for soname in sorted(closure.files):

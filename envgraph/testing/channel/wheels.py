@@ -11,8 +11,9 @@ import configparser
 import csv
 import hashlib
 import io
+import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
@@ -33,6 +34,7 @@ from envgraph.testing.channel.libraries import (
 )
 from envgraph.testing.channel.package import file_entry
 
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _SCRIPT = """#!{python}
 import sys
 
@@ -45,14 +47,23 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel's metadata and members, read once."""
+    """A wheel's metadata; its members are read when they are asked for."""
 
+    path: Path
     metadata: Message
     tags: Message
-    members: Mapping[str, tuple[bytes, bool]]
-    """Path → bytes and whether it may be executed."""
+    entry_points: str
+    names: tuple[str, ...]
+    """Every member that is a file."""
 
     dist_info: str
+
+    def members(self) -> Iterator[tuple[str, bytes, bool]]:
+        """Name, bytes, and whether it may be executed, one after the other."""
+        with zipfile.ZipFile(self.path) as archive:
+            for info in archive.infolist():
+                if not info.is_dir():
+                    yield info.filename, archive.read(info), bool(info.external_attr >> 16 & 0o100)
 
     @property
     def name(self) -> str:
@@ -78,22 +89,21 @@ class Wheel:
 
 
 def read_wheel(path: Path) -> Wheel:
-    """Read a wheel. Raises ValueError when it is none."""
+    """Read what a wheel says of itself. Raises ValueError when it is none."""
     with zipfile.ZipFile(path) as archive:
-        members = {
-            info.filename: (archive.read(info), bool(info.external_attr >> 16 & 0o100))
-            for info in archive.infolist()
-            if not info.is_dir()
-        }
-    folders = {name.split("/")[0] for name in members if name.endswith(".dist-info/METADATA")}
-    if len(folders) != 1:
-        raise ValueError(f"{path.name} has {len(folders)} .dist-info folders")
-    dist_info = folders.pop()
-
-    def parse(name: str) -> Message:
-        return BytesParser().parsebytes(members[f"{dist_info}/{name}"][0])
-
-    return Wheel(parse("METADATA"), parse("WHEEL"), members, dist_info)
+        names = tuple(info.filename for info in archive.infolist() if not info.is_dir())
+        folders = {name.split("/")[0] for name in names if _METADATA.fullmatch(name)}
+        if len(folders) != 1:
+            raise ValueError(f"{path.name} has {len(folders)} .dist-info folders")
+        if any(".." in name.split("/") or name.startswith("/") for name in names):
+            raise ValueError(f"{path.name} has a member outside of itself")
+        dist_info = folders.pop()
+        parse = BytesParser().parsebytes
+        metadata = parse(archive.read(f"{dist_info}/METADATA"))
+        tags = parse(archive.read(f"{dist_info}/WHEEL"))
+        points = f"{dist_info}/entry_points.txt"
+        text = archive.read(points).decode() if points in names else ""
+    return Wheel(path, metadata, tags, text, names, dist_info)
 
 
 class WheelConverter:
@@ -113,11 +123,11 @@ class WheelConverter:
         """The wheel's package first, then machine libraries that it needs from outside."""
         noarch = wheel.is_pure and not any(
             name.split("/")[0].endswith(".data") and name.split("/")[1:2] == ["headers"]
-            for name in wheel.members
+            for name in wheel.names
         )
         scripts = _console_scripts(wheel)
         entries = self._entries(wheel, noarch, {} if noarch else scripts)
-        libraries = library_packages(_outside(entries))
+        libraries = library_packages(_outside(entries), missing_ok=True)
         depends = [*depends_of(libraries), *self._depends(wheel, noarch)]
         short = self._python.major_minor.replace(".", "")
         digest = content_hash(entries, *depends)
@@ -140,7 +150,7 @@ class WheelConverter:
         bin_folder = "python-scripts" if noarch else "bin"
         interpreter = f"{PLACEHOLDER}/bin/python"
         found: dict[str, Entry] = {}
-        for name, (data, executable) in wheel.members.items():
+        for name, data, executable in wheel.members():
             path, is_script = self._place(wheel, name, site, bin_folder)
             if path == f"{site}/{wheel.dist_info}/RECORD" or name.endswith((".jws", ".p7s")):
                 continue
@@ -256,12 +266,9 @@ def _conda_spec(name: str, specifiers: SpecifierSet) -> str:
 
 
 def _console_scripts(wheel: Wheel) -> dict[str, str]:
-    text = wheel.members.get(f"{wheel.dist_info}/entry_points.txt")
-    if text is None:
-        return {}
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(text[0].decode())
+    parser.read_string(wheel.entry_points)
     found: dict[str, str] = {}
     for section in ("console_scripts", "gui_scripts"):
         if parser.has_section(section):

@@ -50,7 +50,8 @@ print(json.dumps({
 def install(url: str, target: Path, *specs: str) -> str:
     cache = target.with_name(f"{target.name}-cache")
     command = [sys.executable, "-c", INSTALL, url, str(target), str(cache), *specs]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    own = {**os.environ, "XDG_CACHE_HOME": str(cache), "RATTLER_CACHE_DIR": str(cache / "rattler")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
