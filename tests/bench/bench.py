@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tests.bench.measure import Sample, process
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, where ``python -m tests.bench…`` works."""
+
 
 @dataclass(slots=True)
 class Bench:
@@ -24,6 +27,8 @@ class Bench:
     quick: bool
     rounds: int
     missing: list[str] = field(default_factory=list)
+    made: dict[str, object] = field(default_factory=dict)
+    """What several groups need and one of them made."""
 
     def find(self, tool: str, what: str) -> str | None:
         """The rival's path; without it the table goes on, and the report says so."""

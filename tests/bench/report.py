@@ -76,13 +76,14 @@ def seconds(value: float) -> str:
 
 def markdown(table: Table) -> list[str]:
     """One table with its question above it."""
-    head = ["", "median", "range", f"ratio to {table.baseline}"] + (
+    head = ["", "median", "range", "ratio to " + table.baseline.replace("|", "\\|")] + (
         ["peak memory"] if table.memory else []
     )
     lines = [f"### {table.title}", "", table.about, ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in table.rows:
         name = row.name + (f" ({row.note})" if row.note else "")
+        name = name.replace("|", "\\|")
         cells = [name, seconds(row.median), f"{seconds(row.lowest)} to {seconds(row.highest)}"]
         cells.append(f"{row.ratio:.2f}" if row.ratio < 100 else f"{row.ratio:.0f}")
         if table.memory:
