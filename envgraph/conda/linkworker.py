@@ -130,6 +130,7 @@ def _tidy_records(prefix: Path, packages: list[LockedPackage]) -> None:
         if isinstance(record.get("link"), dict):
             record["link"]["source"] = ""
         path.write_text(json.dumps(record, indent=2, sort_keys=True), "utf-8")
+        path.chmod(0o644)  # rattler makes them 0600, and nobody else could read the prefix
 
 
 def _clobbers(prefix: Path) -> list[tuple[str, list[str]]]:
