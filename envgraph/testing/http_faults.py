@@ -32,6 +32,8 @@ class Fault:
     skip: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     limit: int = 1 << 40
+    content: bytes | None = None
+    """Stands for the file's bytes where it is given: a bomb, an older index."""
 
 
 def redirect(location: str, *, status: int = 302, times: int | None = None) -> Fault:

@@ -179,6 +179,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = dict(fault.headers)
         file = self._file(path)
         good = file.read_bytes() if file is not None else b""
+        if fault.content is not None:
+            good = fault.content
         if fault.body == "hang":
             self.close_connection = True
             self.owner.closing.wait()

@@ -144,7 +144,6 @@ def test_half_a_body_ends_the_connection(server: ChannelServer) -> None:
 
 
 def test_garbage_and_endless(server: ChannelServer) -> None:
-    server.fault("/noarch/a.bin", Fault(200, "garbage"), Fault(200, "endless"))
     server.fault("/noarch/a.bin", Fault(200, "garbage", times=1), Fault(200, "endless"))
     assert b"not what you asked for" in ask(server)[2]
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -178,3 +177,22 @@ def test_a_server_without_validators(folder: Path) -> None:
         headers = ask(server)[1]
     assert "etag" not in headers
     assert "last-modified" not in headers
+
+
+def test_other_content_with_other_headers(server: ChannelServer) -> None:
+    bomb = Fault(200, "good", content=b"packed", headers={"Content-Encoding": "gzip"})
+    server.fault("/noarch/a.bin", bomb)
+    status, headers, body = ask(server)
+    assert (status, headers["content-encoding"], body) == (200, "gzip", b"packed")
+
+
+def test_many_connections_at_once_are_all_answered(server: ChannelServer) -> None:
+    waiting = []
+    for _ in range(200):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", "/noarch/a.bin")
+        waiting.append(connection)
+    for connection in waiting:
+        assert connection.getresponse().read() == BODY
+        connection.close()
+    assert server.count("/noarch/a.bin") == 200
