@@ -11,7 +11,7 @@ from typing import Any, Literal
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic, EnvgraphError
 from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, lock_sources, lockfile_path
-from envgraph.lock.pins import Pins
+from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.spec import EnvironmentSpec
@@ -64,8 +64,11 @@ def lock_environments(
     offline: bool,
     now: datetime,
 ) -> LockReport:
-    """Lock every environment; one that fails stops no other. ``check`` writes and solves
-    nothing. ``update`` moves only the named packages, in every lock that has them."""
+    """Lock every environment; one that fails stops no other.
+
+    ``check`` writes and solves nothing. ``update`` moves only the named packages, in
+    every lock that has them.
+    """
     problems = list(loaded.diagnostics)
     entries: list[LockEntry] = []
     for spec in loaded.specs:
@@ -130,14 +133,14 @@ def _write(
     if found.file_current and all(item.pinned for item in found.locks.values()):
         return LockEntry(spec.name, path, "unchanged"), problems
     pins = Pins(store, config.id)
-    records = pins.save(locks)
+    records = pins.save({spec.name: locks})[spec.name]
     status: Status = "unchanged"
     if not found.file_current:
         from envgraph.lock.lockfile import write_lockfile
 
         write_lockfile(path, tuple(locks.values()), sources=lock_sources(spec, path))
         status = "written"
-    pins.remember_file(spec.name, Digest.of(path.read_bytes()), records)
+    pins.remember_files({spec.name: KnownLockfile(Digest.of(path.read_bytes()), records)})
     first = next(iter(locks))
     changes = (
         compare_packages(before[first].packages, locks[first].packages) if first in before else ()

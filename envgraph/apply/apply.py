@@ -16,11 +16,11 @@ from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import EnvgraphError, StalePlanError
 from envgraph.history.read import latest
 from envgraph.lock.find import lock_sources, lockfile_path
-from envgraph.lock.pins import Pins
+from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.documents import lock_bytes
-from envgraph.model.locked import LockedPackage
+from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
 from envgraph.plan.plan import EnvironmentChange, Plan
@@ -96,7 +96,7 @@ class Applier:
             self._store.lease(f"apply of workspace {self._config.name!r}"),
         ):
             self._check_fresh(plan)
-            records = {c.target.name: self._pin(c.target) for c in plan.environments}
+            records = self._pin(plan)
             outcome, builder = self._build(plan, desired)
             registered, failures = self._publish(plan, outcome, records)
         return ApplyResult(
@@ -123,20 +123,37 @@ class Applier:
 
     # -- pins ------------------------------------------------------------
 
-    def _pin(self, target: Target) -> dict[str, Digest]:
-        """Record the locks and write the lockfile; both before anything is built."""
+    def _pin(self, plan: Plan) -> dict[str, dict[str, Digest]]:
+        """Record every new lock, then write the lockfiles; all before anything is built."""
         pins = Pins(self._store, self._config.id)
-        locks = {platform: locked.lock for platform, locked in target.platforms.items()}
-        if target.pinned and target.first.lockfile_current:
-            return {platform: Digest.of(lock_bytes(lock)) for platform, lock in locks.items()}
-        records = pins.save(locks)
+        records: dict[str, dict[str, Digest]] = {}
+        new: dict[str, dict[str, LockedEnvironment]] = {}
+        for change in plan.environments:
+            target = change.target
+            locks = {platform: locked.lock for platform, locked in target.platforms.items()}
+            if target.pinned and target.first.lockfile_current:
+                records[target.name] = {p: Digest.of(lock_bytes(k)) for p, k in locks.items()}
+            else:
+                new[target.name] = locks
+        if not new:
+            return records
+        saved = pins.save(new)
+        files: dict[str, KnownLockfile] = {}
+        for change in plan.environments:
+            name = change.target.name
+            if name in new:
+                file = self._write_lockfile(change.target, new[name])
+                files[name] = KnownLockfile(file, saved[name])
+        pins.remember_files(files)
+        return records | saved
+
+    def _write_lockfile(self, target: Target, locks: Mapping[str, LockedEnvironment]) -> Digest:
         path = lockfile_path(self._config.root, target.name)
         if not target.first.lockfile_current:
             from envgraph.lock.lockfile import write_lockfile
 
             write_lockfile(path, tuple(locks.values()), sources=lock_sources(target.spec, path))
-        pins.remember_file(target.name, Digest.of(path.read_bytes()), records)
-        return records
+        return Digest.of(path.read_bytes())
 
     # -- building --------------------------------------------------------
 

@@ -73,35 +73,44 @@ class Pins:
             {platform: Digest(text) for platform, text in ref.value["locks"].items()},
         )
 
-    def save(self, locks: Mapping[str, LockedEnvironment]) -> dict[str, Digest]:
-        """Keep locks by platform and point their pins at them; return their blobs.
+    def save(
+        self, environments: Mapping[str, Mapping[str, LockedEnvironment]]
+    ) -> dict[str, dict[str, Digest]]:
+        """Keep locks by environment and platform; return the blobs that hold them.
 
-        A pin that already names the same lock is left alone; another lock under the
-        same key (an update, an accepted edit) moves the pin: the old blob stays
-        named by the history of the versions that used it.
+        All of it is one durable batch. A pin that already names the same lock is left
+        alone; another lock under the same key (an update, an accepted edit) moves the
+        pin, and the old blob stays named by the versions that used it.
         """
-        saved: dict[str, Digest] = {}
-        with self._store.transaction() as transaction:
-            for platform, lock in locks.items():
-                record = transaction.add_bytes(lock_bytes(lock))
-                saved[platform] = record
-                name = self._pin_ref(lock.pin_key)
-                ref = self._store.refs.get(name)
-                if ref is None or ref.value["lock"] != str(record):
-                    expected = None if ref is None else ref.generation
+        saved: dict[str, dict[str, Digest]] = {}
+        moved: set[str] = set()
+        with self._store.transaction() as batch:
+            for name, locks in environments.items():
+                saved[name] = {}
+                for platform, lock in locks.items():
+                    record = batch.add_bytes(lock_bytes(lock))
+                    saved[name][platform] = record
+                    pin = self._pin_ref(lock.pin_key)
+                    ref = self._store.refs.get(pin)
+                    if pin in moved or (ref is not None and ref.value["lock"] == str(record)):
+                        continue
+                    moved.add(pin)
                     value = {"lock": str(record), "created": lock.created}
-                    transaction.set_ref(name, value, expected=expected)
-            transaction.commit()
+                    batch.set_ref(pin, value, expected=None if ref is None else ref.generation)
+            batch.commit()
         return saved
 
-    def remember_file(self, name: str, file: Digest, locks: Mapping[str, Digest]) -> None:
-        """Remember which locks the bytes of a lockfile hold."""
-        ref_name = self._file_ref(name)
-        ref = self._store.refs.get(ref_name)
-        value = {"file": str(file), "locks": {p: str(d) for p, d in locks.items()}}
-        if ref is not None and ref.value == value:
-            return
-        with self._store.transaction() as transaction:
-            expected = None if ref is None else ref.generation
-            transaction.set_ref(ref_name, value, expected=expected)
-            transaction.commit()
+    def remember_files(self, files: Mapping[str, KnownLockfile]) -> None:
+        """Remember, by environment, which locks the bytes of its lockfile hold."""
+        with self._store.transaction() as batch:
+            for name, known in files.items():
+                ref_name = self._file_ref(name)
+                ref = self._store.refs.get(ref_name)
+                value = {
+                    "file": str(known.file),
+                    "locks": {platform: str(digest) for platform, digest in known.locks.items()},
+                }
+                if ref is None or ref.value != value:
+                    expected = None if ref is None else ref.generation
+                    batch.set_ref(ref_name, value, expected=expected)
+            batch.commit()
