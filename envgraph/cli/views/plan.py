@@ -15,6 +15,9 @@ from envgraph.plan.plan import EnvironmentChange, Plan, Step
 MOST_STEPS: Final = 8
 """Steps listed per environment; ``-v`` lists all."""
 
+MOST_GROUPS: Final = 6
+"""Sets of environments that share steps."""
+
 _JOINED: Final = frozenset({"layer-group", "image", "image-index", "lock", "version"})
 """Steps whose inputs are other steps' results: their bytes are counted there."""
 
@@ -69,14 +72,16 @@ class PlanView:
                 own[step.environments[0]].append(step)
             else:
                 shared.append(step)
-        changed = [c for c in plan.environments if c.action != "no-op" or own[c.target.name]]
+        users = {name for step in shared for name in step.environments}
+        changed = [
+            c
+            for c in plan.environments
+            if c.action != "no-op" or own[c.target.name] or c.target.name in users
+        ]
         for change in changed:
-            self._environment(plan, change, own[change.target.name])
+            self._environment(plan, change, own[change.target.name], change.target.name in users)
             self._show()
-        if layers := [s for s in shared if s.kind not in ("image", "image-index")]:
-            self._show(Styled("Shared by several environments", "bold"))
-            self._steps(plan, layers, with_environments=True)
-            self._show()
+        self._shared(plan, shared)
         unchanged = len(plan.environments) - len(changed)
         if changed and unchanged:
             self._show(f"{many(unchanged, 'environment')} unchanged.")
@@ -85,11 +90,29 @@ class PlanView:
         if plan.environments and not plan.applyable:
             self._show("It cannot be applied as it is: see the errors.")
 
-    def _environment(self, plan: Plan, change: EnvironmentChange, steps: list[Step]) -> None:
+    def _shared(self, plan: Plan, steps: Sequence[Step]) -> None:
+        """Steps that several environments wait for, once for each set of environments."""
+        groups: dict[tuple[str, ...], list[Step]] = defaultdict(list)
+        for step in steps:
+            if step.kind not in ("image", "image-index"):
+                groups[step.environments].append(step)
+        ordered = sorted(groups.items(), key=lambda item: -plan_bytes(item[1]))
+        limit = len(ordered) if self._verbose else MOST_GROUPS
+        for names, members in ordered[:limit]:
+            self._show(Styled(f"Shared by {listed(names, 4)}", "bold"))
+            self._steps(plan, members)
+            self._show()
+        if rest := [step for _, members in ordered[limit:] for step in members]:
+            self._show(f"{self._dots} and {many(len(rest), 'more shared step')} (-v lists them)")
+            self._show()
+
+    def _environment(
+        self, plan: Plan, change: EnvironmentChange, steps: list[Step], shares: bool
+    ) -> None:
         mark, style = _MARKS[change.action]
         name = f"{change.target.name}:{change.version}"
         head: list[Piece] = [Styled(f"{mark} ", style), Styled(name, "bold"), "  "]
-        self._show(*head, self._why(change))
+        self._show(*head, self._why(change, steps))
         for step in steps:
             if step.kind == "lock":
                 platform = f"{step.name}: " if step.name != change.target.name else ""
@@ -99,14 +122,11 @@ class PlanView:
         self._packages(change.packages)
         layers = [s for s in steps if s.kind not in ("lock", "version", "image", "image-index")]
         if layers:
-            built = sum(1 for s in layers if s.action == "build")
-            parts = [f"{many(built, 'layer')} to build"] if built else []
-            if pulled := sum(1 for s in layers if s.action == "pull"):
-                parts.append(f"{many(pulled, 'base image')} to pull")
-            total = plan_bytes(layers)
-            self._text(", ".join(parts) + (f", {size(total)} of inputs:" if total else ":"))
-            self._steps(plan, layers, with_environments=False)
-        elif change.action != "no-op":
+            self._text(self._to_build(layers))
+            self._steps(plan, layers)
+        elif shares:
+            self._text("what it needs is shared, see below")
+        elif change.action != "no-op" and not change.note:
             images = [s for s in steps if s.kind == "image"]
             self._text(
                 "no layer to build: an image from layers that are there"
@@ -114,13 +134,23 @@ class PlanView:
                 else "nothing to build: the image is there"
             )
 
-    def _why(self, change: EnvironmentChange) -> str:
+    def _to_build(self, layers: Sequence[Step]) -> str:
+        built = sum(1 for s in layers if s.action == "build")
+        pulled = sum(1 for s in layers if s.action == "pull")
+        parts = [f"{many(built, 'layer')} to build"] if built else []
+        if pulled:
+            parts.append(f"{many(pulled, 'base image')} to pull")
+        total = plan_bytes(layers)
+        return ", ".join(parts) + (f", {size(total)} of inputs:" if total else ":")
+
+    def _why(self, change: EnvironmentChange, steps: Sequence[Step]) -> str:
         if change.note:
             return f"{' and '.join(change.changed)} changed; {change.note}"
         if change.action == "create":
             return f"new, {change.target.spec.kind}"
         if change.action == "no-op":
-            return f"{change.target.spec.kind}, registered; layers of it are missing"
+            again = any(s.reason == "asked to be replaced" for s in steps)
+            return f"registered; parts of it are {'built again' if again else 'missing'}"
         before = f" since version {change.previous.version}" if change.previous else ""
         if not change.changed:
             return f"new version{before}"
@@ -138,20 +168,10 @@ class PlanView:
         self._text(text)
 
     def _packages(self, changes: Sequence[PackageChange]) -> None:
-        direct = [c for c in changes if c.direct]
-        nested = [c for c in changes if not c.direct]
-        limit = len(nested) if self._verbose else 12
-        # Jumps that may break things come first where not everything is shown.
-        nested.sort(key=lambda c: (not c.major, c.name) if len(nested) > limit else (0, c.name))
-        rows = change_rows([*direct, *nested[:limit]], self._arrow)
-        for line in table(rows, indent="    "):
+        for line in table(change_rows(changes, self._arrow), indent="    "):
             self._show(*line)
-        if len(nested) > limit:
-            majors = sum(1 for c in nested[limit:] if c.major)
-            more = f"{self._dots} and {len(nested) - limit:,} more nested changes"
-            self._text(more + (f", {majors} of them major" if majors else "") + " (-v lists them)")
 
-    def _steps(self, plan: Plan, steps: Sequence[Step], *, with_environments: bool) -> None:
+    def _steps(self, plan: Plan, steps: Sequence[Step]) -> None:
         ordered = sorted(steps, key=lambda s: (s.action != "pull", -(s.bytes or 0), s.name))
         limit = len(ordered) if self._verbose else MOST_STEPS
         if len(ordered) == limit + 1:
@@ -159,10 +179,7 @@ class PlanView:
         rows = []
         for step in ordered[:limit]:
             row = [step.action, _title(plan, step), size(step.bytes) if step.bytes else ""]
-            row.append(step.reason)
-            if with_environments:
-                row[-1] += f"; for {listed(step.environments, 3)}"
-            rows.append(row)
+            rows.append([*row, step.reason])
         for line in table(rows, indent="      ", right=(2,)):
             self._show(*line)
         if len(ordered) > limit:
