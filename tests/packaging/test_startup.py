@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from envgraph.testing.base import make_base
+from tests.services import Channel
+
 HEAVY = {
     "asyncio",
     "concurrent.futures",
@@ -81,6 +84,37 @@ def test_start_imports_nothing_heavy(
     arguments: list[str], env: dict[str, str], tmp_path: Path
 ) -> None:
     assert heavy(modules_of(arguments, env, tmp_path)) == set()
+
+
+def test_a_plan_with_nothing_to_do_imports_nothing_heavy(
+    demo_channel: Channel, env: dict[str, str], tmp_path: Path
+) -> None:
+    base = make_base(tmp_path / "base").reference
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "environment.yml").write_text(
+        f"name: small\nimage: {base}\nconda_file:\n"
+        f"  channels: ['{demo_channel.url}']\n  dependencies: [beta]\n"
+    )
+    script = Path(sys.executable).with_name("envgraph")
+    applied = [sys.executable, script, "apply", "environment.yml", "--auto-approve"]
+    done = subprocess.run(applied, cwd=workspace, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    plan = ["plan", "environment.yml"]
+    full = modules_of([*plan, "--no-memo"], env, workspace)
+    assert "yaml" in heavy(full)
+    # The quick path trusts nothing that changed less than two seconds ago.
+    for _ in range(100):
+        quick = modules_of(plan, env, workspace)
+        if "yaml" not in quick:
+            break
+    assert heavy(quick) == set()
+    assert not {name for name in quick if name.startswith("envgraph.")} - {
+        "envgraph.cli",
+        "envgraph.cli.main",
+        "envgraph.refresh",
+        "envgraph.refresh.quick",
+    }
 
 
 def test_the_check_would_see_a_heavy_import() -> None:
