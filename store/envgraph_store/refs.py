@@ -147,8 +147,7 @@ def link_generation(
     """
     folder_name = escape(name)
     files.make_folder(folder_name, folders["refs"])
-    check_expected(folders, name, expected)
-    number = _highest(folders, folder_name) + 1
+    number = check_expected(folders, name, expected) + 1  # of what was checked, not of later
     if number == 1:
         folders.disk.sync_folder(folders["refs"])
     fd = files.open_folder(folder_name, folders["refs"])
@@ -163,18 +162,18 @@ def link_generation(
     return number
 
 
-def check_expected(folders: Folders, name: str, expected: int | None) -> None:
-    """Raise :class:`RefConflict` if ``name`` is not at generation ``expected``."""
-    reader = RefReader(folders)
-    ref = reader.get(name)
+def check_expected(folders: Folders, name: str, expected: int | None) -> int:
+    """Raise :class:`RefConflict` if ``name`` is not at generation ``expected``.
+
+    Return the highest generation that was seen, which may be a deletion's; 0 if
+    there is none.
+    """
+    highest, document = RefReader(folders).newest(escape(name))
+    ref = _as_ref(highest, document)
     current = None if ref is None else ref.generation
     if current != expected:
         raise _conflict(name, expected, current)
-
-
-def _highest(folders: Folders, folder_name: str) -> int:
-    kept = RefReader(folders).generations(folder_name)
-    return kept[-1] if kept else 0
+    return highest
 
 
 def _conflict(name: str, expected: int | None, current: int | None) -> RefConflict:
