@@ -6,20 +6,25 @@ a lockfile, or to read one that envgraph did not write as it stands.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conda_lock.lockfile.v1.models import (
-    HashModel,
-    LockedDependency,
-    Lockfile,
-    LockMeta,
-    TimeMeta,
-)
-from conda_lock.models.channel import Channel
 from pydantic import ValidationError
 
 from envgraph.model.locked import LockedEnvironment, LockedPackage
+
+with warnings.catch_warnings():
+    # conda-lock's vendored conda warns of its own deprecations; that is not our user's affair.
+    warnings.simplefilter("ignore")
+    from conda_lock.lockfile.v1.models import (
+        HashModel,
+        LockedDependency,
+        Lockfile,
+        LockMeta,
+        TimeMeta,
+    )
+    from conda_lock.models.channel import Channel
 
 
 def _split(depend: str) -> tuple[str, str]:
