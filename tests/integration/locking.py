@@ -189,21 +189,27 @@ def simple_index(root: Path, *files: Path) -> str:
 
 
 BACKEND = """
-import os, tarfile, zipfile
+import base64, hashlib, os, zipfile
 
 def get_requires_for_build_wheel(config_settings=None):
     return []
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
+    info = "NAME-0.1.dist-info/"
+    members = {
+        "NAME.py": "VALUE = 1\\n",
+        info + "METADATA": "Metadata-Version: 2.1\\nName: NAME\\nVersion: 0.1\\n",
+        info + "WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\n"
+                        "Tag: py3-none-any\\n",
+    }
+    record = info + "RECORD,,\\n"
+    for path, text in members.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+        record += "%s,sha256=%s,%d\\n" % (path, digest.decode().rstrip("="), len(text))
     name = "NAME-0.1-py3-none-any.whl"
     with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
-        info = "NAME-0.1.dist-info/"
-        wheel.writestr("NAME.py", "VALUE = 1\\n")
-        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: NAME\\nVersion: 0.1\\n")
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\n"
-                       "Root-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(info + "RECORD", "NAME.py,,\\n%sMETADATA,,\\n%sWHEEL,,\\n%sRECORD,,\\n"
-                       % (info, info, info))
+        for path, text in [*members.items(), (info + "RECORD", record)]:
+            wheel.writestr(path, text)
     return name
 """
 
