@@ -19,6 +19,7 @@ MAX_SHEBANG: Final = 127
 MAX_C_STRING: Final = 64 << 20
 """A C string with a placeholder that is longer is refused; it has to be held in memory."""
 
+_PYTHON: Final = re.compile(rb"python(\d+(\.\d+)?)?")
 _SHEBANG: Final = re.compile(rb"(#![ ]*)(/(?:\\ |[^ \n\r\t])*)(.*)", re.DOTALL)
 
 
@@ -41,11 +42,14 @@ def _shebang(line: bytes, placeholder: bytes, prefix: bytes) -> bytes:
 
 
 def _through_env(line: bytes) -> bytes:
-    """``#!/long/bin/python -x`` as ``#!/usr/bin/env python -x``."""
+    """A first line that Linux can run: Python by way of ``sh``, others by ``env``."""
     match = _SHEBANG.fullmatch(line)
     if match is None:
         return line
-    return b"#!/usr/bin/env " + match[2].rpartition(b"/")[2] + match[3]
+    program = match[2].rpartition(b"/")[2]
+    if _PYTHON.fullmatch(program):
+        return b"#!/bin/sh\n'''exec' \"" + match[2] + b'"' + match[3] + b' "$0" "$@" #\'\'\''
+    return b"#!/usr/bin/env " + program + match[3]
 
 
 class BinaryReplacer:

@@ -158,7 +158,7 @@ class _Assembly:
 
     def _target(self, path: str) -> str:
         folder, _, rest = path.partition("/")
-        if folder != self.wheel.data_folder:
+        if not folder.endswith(".data"):
             return f"{self.options.site_packages}/{path}"
         scheme, _, rest = rest.partition("/")
         if scheme not in _SCHEMES or not rest:
@@ -175,7 +175,8 @@ class _Assembly:
     def _add(self, writer: LayerWriter, file: WheelFile, target: str) -> None:
         pieces = self.wheel.pieces(file)
         size = file.member.size
-        is_script = file.path.startswith(f"{self.wheel.data_folder}/scripts/")
+        folder, _, rest = file.path.partition("/")
+        is_script = folder.endswith(".data") and rest.startswith("scripts/")
         executable = file.executable or is_script
         source = self.compile_pyc is not None and compiles(target, self.options)
         whole = _MAX_SOURCE if source else _MAX_SCRIPT if is_script else SMALL

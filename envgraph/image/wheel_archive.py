@@ -49,7 +49,6 @@ class WheelArchive:
         size = file.seek(0, io.SEEK_END)
         members = _checked_members(read_zip(file), raw_limit(size))
         self.dist_info = _dist_info(members)
-        self.data_folder = self.dist_info.removesuffix(".dist-info") + ".data"
         record_path = f"{self.dist_info}/RECORD"
         if record_path not in members:
             raise ArchiveError(Reason.METADATA, "is missing", entry=record_path)
