@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from envgraph.errors import InputError, IntegrityError, PlatformError, ResolveError
+from envgraph.errors import InputError, IntegrityError, OfflineError, PlatformError, ResolveError
 from envgraph.lock.archives import DockerArchive
 from envgraph.lock.layouts import Blobs, OciLayout, choose_manifest, read_blob
 from envgraph.lock.sources import FolderTree, TarTree, Tree, VerifyingReader
@@ -86,8 +86,8 @@ def resolve_base(
 
     ``image_path`` is the absolute path behind an ``oci:`` or ``docker-archive:``
     reference. InputError: the reference or what lies there is wrong;
-    ResolveError: no image of that name or platform; IntegrityError: hostile or
-    damaged documents. Everything but the layers' bytes has been verified then.
+    ResolveError: no image of that name or platform; OfflineError: a registry would
+    be asked; IntegrityError: hostile or damaged documents. Everything but the layers' bytes has been verified then.
     """
     wanted = oci_platform(platform)
     if wanted is None:
@@ -101,6 +101,8 @@ def resolve_base(
     if isinstance(parsed, RegistryReference):
         if registry is None:
             raise _no_registry(parsed)
+        if offline:
+            raise OfflineError(f"{parsed} lies in a registry, and --offline asks none")
         return registry.resolve(parsed, wanted)
     blobs, found = _look_up(parsed, image_path, wanted)
     return _read_image(blobs, found, reference, wanted)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from envgraph.errors import Diagnostic, InputError, SourceLocation
+from envgraph.lock.yamlread import load_yaml
 from envgraph.model.documents import base_from_document, package_from_document
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph_store.digest import Digest
@@ -47,7 +48,7 @@ def read_document(
 ) -> tuple[dict[str, Any], dict[str, LockedEnvironment], list[Diagnostic]]:
     """The whole document, the locks that carry envgraph's metadata, and remarks."""
     reader = _Reader(text, file)
-    document = _load(text, file)
+    document = load_yaml(text, file)
     if not isinstance(document, dict):
         reader.wrong((), "the file is not a mapping")
         reader.finish()
@@ -96,50 +97,6 @@ def read_document(
             locks[platform] = lock
     reader.finish()
     return document, locks, remarks
-
-
-def _load(text: str, file: str) -> Any:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in _aliases(text)):
-            raise InputError(
-                "anchors and aliases have no place in a lockfile",
-                code="lock-yaml",
-                source=SourceLocation(file),
-            )
-        reader = loader(text)
-        try:
-            return reader.get_single_data()
-        finally:
-            reader.dispose()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise InputError(
-            f"not YAML: {error.problem}",
-            code="lock-yaml",
-            source=SourceLocation(file, mark.line + 1, mark.column + 1)
-            if mark
-            else SourceLocation(file),
-        ) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(
-            "not YAML", code="lock-yaml", detail=str(error), source=SourceLocation(file)
-        ) from None
-
-
-def _aliases(text: str) -> list[Any]:
-    """Events to look for aliases in; empty at once where no alias can be."""
-    import yaml
-
-    if "*" not in text or not any(
-        line.lstrip(" -").startswith("*") or ": *" in line or "[*" in line or ", *" in line
-        for line in text.splitlines()
-        if "*" in line
-    ):
-        return []
-    return list(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def _mapping(reader: _Reader, parent: Mapping[Any, Any], key: str, where: Where) -> dict[Any, Any]:
