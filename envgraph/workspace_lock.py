@@ -127,7 +127,7 @@ def _write(
                 continue
             fresh, more = finder.update(spec, item.lock, names)
             problems += more
-            moved[platform] = fresh
+            moved[platform] = item if fresh.lock == item.lock else fresh
         found = FoundLocks(moved, found.file_current and moved == dict(found.locks))
     locks = {platform: item.lock for platform, item in found.locks.items()}
     if found.file_current and all(item.pinned for item in found.locks.values()):

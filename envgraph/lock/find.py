@@ -206,7 +206,10 @@ class LockFinder:
             now=self._now,
             packages=StoredPackages(self._store),
         )
-        return FoundLock(outcome.lock, "new", False), outcome.diagnostics
+        said = outcome.diagnostics
+        if not update:  # the plan lists every change; nobody asked for an update
+            said = tuple(d for d in said if d.code != "update-moved")
+        return FoundLock(outcome.lock, "new", False), said
 
 
 def _edited(path: Path) -> Diagnostic:
