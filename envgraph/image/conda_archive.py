@@ -67,7 +67,7 @@ def open_conda_archive(file: BinaryIO) -> CondaArchive:
     """Read the metadata of the package in ``file``, which is seekable."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    magic = file.read(4)
+    magic = Slice(file, 0, 4).read()
     if magic[:3] == b"BZh":
         archive = _open_bz2(file, size)
     elif magic[:2] == b"PK":

@@ -51,7 +51,7 @@ def read_zip(file: BinaryIO) -> list[ZipMember]:
     if count > MAX_MEMBERS or size > _MAX_DIRECTORY:
         raise ArchiveError(Reason.LIMIT, f"the zip file has more than {MAX_MEMBERS} members")
     file.seek(start)
-    directory = file.read(size)
+    directory = _read(file, size)
     found = _central(directory, count)
     found.sort(key=lambda pair: pair[1])
     members: list[ZipMember] = []
@@ -88,7 +88,7 @@ def _end(file: BinaryIO, length: int) -> tuple[int, int, int]:
         raise ArchiveError(Reason.TRUNCATED, "is too short for a zip file")
     tail_at = max(0, length - _END.size - 65_536)
     file.seek(tail_at)
-    tail = file.read(length - tail_at)
+    tail = _read(file, length - tail_at)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
         raise ArchiveError(Reason.TRUNCATED, "is not a whole zip file: its directory is missing")
@@ -100,12 +100,12 @@ def _end(file: BinaryIO, length: int) -> tuple[int, int, int]:
         raise ArchiveError(Reason.UNSUPPORTED, "a zip file in several parts")
     if count == 0xFFFF or size == _FULL or start == _FULL or _is_zip64(file, end):
         file.seek(max(0, end - _LOCATOR.size))
-        locator = file.read(_LOCATOR.size)
+        locator = _read(file, _LOCATOR.size)
         if len(locator) < _LOCATOR.size or locator[:4] != b"PK\x06\x07":
             raise ArchiveError(Reason.MALFORMED, "the zip64 directory is missing")
         at64 = _LOCATOR.unpack(locator)[2]
         file.seek(at64)
-        record = file.read(_END64.size)
+        record = _read(file, _END64.size)
         if len(record) < _END64.size or record[:4] != b"PK\x06\x06":
             raise ArchiveError(Reason.MALFORMED, "the zip64 directory is garbage")
         _, rest, _, _, disk, first, here, count, size, start = _END64.unpack(record)
@@ -121,7 +121,7 @@ def _is_zip64(file: BinaryIO, end: int) -> bool:
     if end < _LOCATOR.size:
         return False
     file.seek(end - _LOCATOR.size)
-    return file.read(4) == b"PK\x06\x07"
+    return _read(file, 4) == b"PK\x06\x07"
 
 
 def _central(directory: bytes, count: int) -> list[tuple[ZipMember, int]]:
@@ -178,12 +178,12 @@ def _local(file: BinaryIO, header: int, member: ZipMember) -> tuple[int, int]:
     """Start of the bytes, and end of all that belongs to the member."""
     flags = member.offset
     file.seek(header)
-    fixed = file.read(_LOCAL.size)
+    fixed = _read(file, _LOCAL.size)
     if len(fixed) < _LOCAL.size or fixed[:4] != b"PK\x03\x04":
         raise ArchiveError(Reason.MALFORMED, "has no local header", entry=member.name)
     _, _, local_flags, method, _, _, crc, stored, size, name_len, extra_len = _LOCAL.unpack(fixed)
-    name = file.read(name_len)
-    extra = file.read(extra_len)
+    name = _read(file, name_len)
+    extra = _read(file, extra_len)
     known = (member.crc, member.stored, member.size)
     if local_flags & _DESCRIPTOR and (crc, stored, size) in ((0, 0, 0), (0, _FULL, _FULL)):
         local = known
@@ -204,7 +204,7 @@ def _local(file: BinaryIO, header: int, member: ZipMember) -> tuple[int, int]:
 def _descriptor(file: BinaryIO, at: int, member: ZipMember) -> int:
     """Length of the data descriptor behind a member that was written as a stream."""
     file.seek(at)
-    data = file.read(24)
+    data = _read(file, 24)
     for layout in ("<4sLLL", "<4sLQQ", "<LLL", "<LQQ"):
         length = struct.calcsize(layout)
         if len(data) < length:
@@ -217,6 +217,14 @@ def _descriptor(file: BinaryIO, at: int, member: ZipMember) -> int:
         if values == (member.crc, member.stored, member.size):
             return length
     raise ArchiveError(Reason.MALFORMED, "its data descriptor is wrong", entry=member.name)
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    """``count`` bytes, fewer only at the end of the file."""
+    data = file.read(count)
+    while len(data) < count and (more := file.read(count - len(data))):
+        data += more
+    return data
 
 
 class Slice(io.RawIOBase):
