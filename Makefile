@@ -61,13 +61,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto $(TESTS)
 
-lint: $(STAMP)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-
-check: lint test
+# Every check runs, whatever the ones before it said; pytest comes last.
+lint check: $(STAMP)
+	@status=0; \
+	run() { echo "$$*"; "$$@" || status=1; }; \
+	run $(BIN)/ruff format --check .; \
+	run $(BIN)/ruff check .; \
+	run $(BIN)/mypy; \
+	run $(BIN)/lint-imports --no-logo; \
+	if [ $@ = check ]; then run $(BIN)/python -m pytest -n auto $(TESTS); fi; \
+	exit $$status
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(BENCH)
