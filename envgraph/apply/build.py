@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Final
 
 from envgraph.api.events import Event
 from envgraph.apply.toolchain import Toolchains
 from envgraph.conda.fetch import fetch_package
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
 from envgraph.image.assemble import StoredLayer, assemble_image
+from envgraph.image.bases import copy_base
 from envgraph.image.content import LayerContent
 from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
@@ -30,10 +30,8 @@ from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
-from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject, base_blobs
+from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject
 from envgraph_store import Digest, Store, Transaction
-
-PIECE: Final = 1 << 20
 
 
 class NodeBuilder:
@@ -132,16 +130,12 @@ class NodeBuilder:
         if base is None or base.is_scratch:
             return
         subject = self._users[node.key]
-        missing = self._store.blobs.missing(base_blobs(base))
         resolved = open_base(base, subject.spec.image_path, subject.lock.platform)
-        for digest in sorted(missing):
-            with (
-                self._open_batch().writer("blobs", expect=digest) as writer,
-                resolved.open(digest) as source,
-            ):
-                while piece := source.read(PIECE):
-                    writer.write(piece)
-                writer.finish()
+        copy_base(
+            resolved,
+            self._store.blobs.has,
+            lambda digest, size: self._open_batch().writer("blobs", expect=digest, size=size),
+        )
 
     def _root(self, node: Node) -> None:
         options = self._users[node.key].nodes.options

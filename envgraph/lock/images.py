@@ -87,7 +87,8 @@ def resolve_base(
     ``image_path`` is the absolute path behind an ``oci:`` or ``docker-archive:``
     reference. InputError: the reference or what lies there is wrong;
     ResolveError: no image of that name or platform; OfflineError: a registry would
-    be asked; IntegrityError: hostile or damaged documents. Everything but the layers' bytes has been verified then.
+    be asked; IntegrityError: hostile or damaged documents. Everything but the layers'
+    bytes has been verified then.
     """
     wanted = oci_platform(platform)
     if wanted is None:

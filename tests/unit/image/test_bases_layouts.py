@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from envgraph.errors import EnvgraphError, InputError, IntegrityError, PlatformError, ResolveError
+from envgraph.errors import (
+    EnvgraphError,
+    InputError,
+    IntegrityError,
+    OfflineError,
+    PlatformError,
+    ResolveError,
+)
 from envgraph.lock.images import ResolvedBase, open_base, resolve_base
 from envgraph.model.oci import (
     OCI_CONFIG,
@@ -186,6 +193,8 @@ def test_a_registry_can_be_plugged_in() -> None:
             return resolve_base("scratch", None, "linux-64")
 
     assert resolve_base("python", None, "linux-64", registry=Fake()).locked.is_scratch
+    with pytest.raises(OfflineError):
+        resolve_base("python", None, "linux-64", registry=Fake(), offline=True)
 
 
 # Hostile documents: each takes the good manifest (or its text) and makes it bad.
