@@ -248,8 +248,8 @@ class Applier:
             return None
         members: dict[Digest, None] = {}
         for node in plan.graph.reachable([target.image]):
-            if node.package is not None and (layer := observer.layer(node.key)) is not None:
-                members[layer.digest] = None
+            if (layer := observer.layer(node.key)) is not None:
+                members |= {layer.digest: None, layer.paths: None}
         size = self._store.blobs.size(final)
         return BuiltImage(platforms, final, size, tuple(sorted(members)))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 MASK: Final = "***"
-_NO_SECRET: Final = "git@"
+_GIT_USER: Final = "git@"
 _SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://"
 _URL: Final = re.compile(rf"(?P<scheme>{_SCHEME})(?P<rest>\S*?)(?={_SCHEME}|\s|\Z)")
 _USERINFO: Final = re.compile(r"[^/?#]*@")
@@ -47,7 +47,7 @@ def without_credentials(text: str) -> str:
 
     def clean(rest: str) -> str:
         info = _userinfo(rest)
-        rest = rest if info == _NO_SECRET else rest[len(info) :]
+        rest = rest if info == _GIT_USER else rest[len(info) :]
         return _QUERY.sub(r"\1=", _TOKEN.sub("", rest, count=1))
 
     return _rewritten(text, clean)
@@ -63,7 +63,7 @@ def masked(text: str) -> str:
     def mask(rest: str) -> str:
         info = _userinfo(rest)
         rest = _TOKEN.sub(f"/t/{MASK}", rest[len(info) :], count=1)
-        shown = info if info in ("", _NO_SECRET) else f"{MASK}@"
+        shown = info if info in ("", _GIT_USER) else f"{MASK}@"
         return shown + _QUERY.sub(rf"\1={MASK}", rest)
 
     return _rewritten(text, mask)

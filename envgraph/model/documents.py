@@ -25,8 +25,12 @@ _PACKAGE_LISTS: Final = ("depends", "constrains")
 
 
 def package_document(package: LockedPackage) -> dict[str, Any]:
-    """Every field of one locked package; empty ones are left out."""
-    document: dict[str, Any] = {"sha256": package.sha256.hex}
+    """Every field of one locked package; empty ones are left out.
+
+    The digest has its full form: that is what garbage collection follows, so a lock
+    keeps the archives of its packages.
+    """
+    document: dict[str, Any] = {"sha256": str(package.sha256)}
     for name in _PACKAGE_TEXT + _PACKAGE_NUMBERS:
         if value := getattr(package, name):
             document[name] = value
@@ -46,7 +50,7 @@ def package_from_document(document: Mapping[str, Any]) -> LockedPackage:
     values |= {name: document.get(name, 0) for name in _PACKAGE_NUMBERS}
     values |= {name: tuple(document.get(name, ())) for name in _PACKAGE_LISTS}
     return LockedPackage(
-        sha256=Digest.from_hex(document["sha256"]),
+        sha256=Digest(document["sha256"]),
         direct=document.get("direct", False),
         reproducible=document.get("reproducible", True),
         **values,

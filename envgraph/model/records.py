@@ -32,9 +32,9 @@ class VersionRecord:
     """One version of an environment = definition, locks and runtime; and its images.
 
     ``changed`` says which of ``definition``, ``lock``, ``runtime`` and ``image``
-    differ from the version before. ``members`` are the package layers behind
-    joined layers: naming them here keeps them, so that a new combination of
-    known packages stays cheap.
+    differ from the version before. ``members`` are the layers of all packages (those
+    behind joined layers too) with their lists of paths: naming them here keeps
+    them, so that a new combination of known packages stays cheap.
     """
 
     workspace: str
