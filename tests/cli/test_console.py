@@ -145,6 +145,13 @@ def test_wrap_keeps_paragraphs_indents_and_long_words() -> None:
     assert wrap("one two three\n  four five", 9) == ["one two", "three", "  four", "  five"]
     assert wrap("x" * 30, 9) == ["x" * 30]
     assert wrap("", 9) == [""]
+    assert wrap("│ └─ one two three\n├─ four five", 9) == [
+        "│ └─ one",
+        "│    two",
+        "│    three",
+        "├─ four",
+        "│  five",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def run(arguments: Arguments, session: Session) -> int:
     target = folder / WORKSPACE_FILE
     if os.path.lexists(target):
         raise InputError(
-            f"{target} is there already",
+            "this is a workspace already",
             code="workspace-exists",
             source=SourceLocation(str(target)),
             hint="nothing was changed; to begin anew, remove it first",

@@ -69,16 +69,15 @@ def run(arguments: Arguments, session: Session) -> int:
 
 
 def _show(report: LockReport, session: Session) -> None:
-    from envgraph.cli.views.changes import change_rows
+    from envgraph.cli.views.changes import change_lines
     from envgraph.cli.views.diagnostics import place
-    from envgraph.cli.views.text import table
     from envgraph.errors import SourceLocation
 
     show = session.console.out
     width = max((len(entry.name) for entry in report.entries), default=0)
     for entry in report.entries:
         show(f"{entry.name:<{width}}  {entry.status:<9}  ", place(SourceLocation(str(entry.path))))
-        for line in table(change_rows(entry.changes, session.console.symbols.arrow), indent="  "):
+        for line in change_lines(entry.changes, session.console.symbols.arrow, "  "):
             show(*line)
     if not report.entries and not report.diagnostics:
         session.console.note("There is no environment to lock here.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from envgraph.cli.views.console import Piece, Styled
+from envgraph.cli.views.text import table
 from envgraph.diff.packages import PackageChange
 
 
@@ -24,6 +26,12 @@ def change_row(change: PackageChange, arrow: str) -> list[str]:
     return [sign, name, versions, ", ".join(remarks)]
 
 
-def change_rows(changes: Iterable[PackageChange], arrow: str) -> list[list[str]]:
-    """One row for each change, in the order given."""
-    return [change_row(change, arrow) for change in changes]
+def change_lines(changes: Iterable[PackageChange], arrow: str, indent: str) -> list[list[Piece]]:
+    """One line for each change, in the order given; what may break things stands out."""
+    rows = [change_row(change, arrow) for change in changes]
+    lines = table(rows, indent=indent)
+    for row, line in zip(rows, lines, strict=True):
+        text = line[0]
+        if row[3].endswith("major") and isinstance(text, str):
+            line[:] = [text.removesuffix("major"), Styled("major", "yellow")]
+    return lines

@@ -209,17 +209,25 @@ class Console:
                 ) from error
 
 
+_BRANCHES: Final = str.maketrans("├└─╰╭", "│    ")
+
+
 def wrap(text: str, width: int) -> list[str]:
-    """``text`` in lines of at most ``width`` columns; words longer than that stay whole."""
+    """``text`` in lines of at most ``width`` columns; words longer than that stay whole.
+
+    A line keeps its indent, and the branches of a tree, when it goes on below.
+    """
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
-        indent = paragraph[: len(paragraph) - len(paragraph.lstrip())]
-        line = ""
-        for word in paragraph.split():
-            if line and width_of(line) + 1 + width_of(word) > width:
+        body = paragraph.lstrip(" │├└─╰╭")
+        line = paragraph[: len(paragraph) - len(body)]
+        indent = line.translate(_BRANCHES)
+        empty = True
+        for word in body.split():
+            if not empty and width_of(line) + 1 + width_of(word) > width:
                 lines.append(line)
-                line = indent + word
+                line, empty = indent + word, False
             else:
-                line = f"{line} {word}" if line else indent + word
-        lines.append(line)
+                line, empty = (line + word if empty else f"{line} {word}"), False
+        lines.append(line.rstrip())
     return lines

@@ -39,15 +39,17 @@ def redacted(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def place(source: SourceLocation) -> str:
-    """``file:line:column``, the file relative to here where that is shorter."""
-    path = Path(source.file)
-    if path.is_absolute():
-        try:
-            relative = path.relative_to(Path.cwd())
-            return str(SourceLocation(str(relative), source.line, source.column))
-        except (ValueError, OSError):
-            pass
-    return str(source)
+    """``file:line:column``, the file as seen from here where it lies below."""
+    return from_here(str(source))
+
+
+def from_here(text: str) -> str:
+    """``text`` with every path below the working folder made relative to it."""
+    try:
+        here = str(Path.cwd())
+    except OSError:
+        return text  # the folder was removed
+    return text if here == "/" else re.sub(rf"(?<![\w/.:]){re.escape(here)}/(?=[^/\s])", "", text)
 
 
 def lines_of(diagnostic: Diagnostic, width: int, *, with_file: bool = True) -> list[list[Piece]]:
@@ -62,7 +64,7 @@ def lines_of(diagnostic: Diagnostic, width: int, *, with_file: bool = True) -> l
         if where:
             head += [Styled(where, "bold"), ": "]
             plain += where + ": "
-    summary = redact(diagnostic.summary)
+    summary = from_here(redact(diagnostic.summary))
     code = f" [{diagnostic.code}]"
     lines: list[list[Piece]] = []
     if len(plain) > width // 2:
@@ -74,10 +76,10 @@ def lines_of(diagnostic: Diagnostic, width: int, *, with_file: bool = True) -> l
         first, *others = wrap(f"{filler} {summary}{code}", width)
         lines.append([*head, *_with_code(first.removeprefix(f"{filler} "), code)])
     lines += [["  ", *_with_code(line, code)] for line in others]
-    for line in wrap(redact(diagnostic.detail), width - 2) if diagnostic.detail else ():
+    for line in wrap(from_here(redact(diagnostic.detail)), width - 2) if diagnostic.detail else ():
         lines.append(["  ", line])
     if diagnostic.hint:
-        first, *others = wrap(redact(diagnostic.hint), width - 8)
+        first, *others = wrap(from_here(redact(diagnostic.hint)), width - 8)
         lines.append(["  ", Styled("hint: ", "cyan"), first])
         lines += [["        ", line] for line in others]
     return lines

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from envgraph.cli.views.changes import change_rows
+from envgraph.cli.views.changes import change_lines
 from envgraph.cli.views.console import Console, Piece, Styled, wrap
 from envgraph.cli.views.text import listed, many, size, table
 from envgraph.diff.packages import PackageChange
@@ -88,7 +88,7 @@ class PlanView:
         summary = summary_line(plan)
         self._show(Styled(summary, "bold") if plan.changes else summary)
         if plan.environments and not plan.applyable:
-            self._show("It cannot be applied as it is: see the errors.")
+            self._show("Apply would do this and no more: other environments have errors.")
 
     def _shared(self, plan: Plan, steps: Sequence[Step]) -> None:
         """Steps that several environments wait for, once for each set of environments."""
@@ -168,7 +168,7 @@ class PlanView:
         self._text(text)
 
     def _packages(self, changes: Sequence[PackageChange]) -> None:
-        for line in table(change_rows(changes, self._arrow), indent="    "):
+        for line in change_lines(changes, self._arrow, "    "):
             self._show(*line)
 
     def _steps(self, plan: Plan, steps: Sequence[Step]) -> None:

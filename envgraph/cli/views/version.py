@@ -137,5 +137,5 @@ def _layers(layers: Sequence[Mapping[str, Any]], session: Session) -> None:
 
 
 def _package_names(layer: Mapping[str, Any]) -> list[str]:
-    return [str(p["name"]) if isinstance(p, Mapping) else str(p)
-            for p in layer.get("packages") or ()]  # fmt: skip
+    """The packages in a layer, or what else it is."""
+    return [str(p) for p in layer.get("packages") or (layer.get("kind") or "",)]

@@ -1,0 +1,148 @@
+"""Whole stories as golden transcripts: what a person types, and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from envgraph.cli import verbs
+from tests.cli.conftest import TRAIN, Cli
+
+GOLDEN = Path(__file__).parent / "golden" / "transcripts"
+Golden = Callable[[Path, str], None]
+
+
+def check(cli: Cli, name: str, golden: Golden) -> None:
+    text = cli.story()
+    golden(GOLDEN / f"{name}.txt", text)
+    assert "\x1b" not in text
+    long = [line for line in text.splitlines() if len(line) > 80 and "[" not in line]
+    assert not [line for line in long if not line.startswith("$ ")]
+
+
+def test_help(cli: Cli, golden: Golden) -> None:
+    cli("--help")
+    for verb in verbs.VERBS:
+        cli(f"{verb} --help")
+    check(cli, "help", golden)
+
+
+def test_first_steps(cli: Cli, golden: Golden) -> None:
+    cli("")
+    cli("list")
+    cli("validate")
+    cli("plan nothing.yml")
+    cli("init --name demo")
+    cli("init")
+    cli("validate")
+    cli("validate environments -v")
+    check(cli, "first_steps", golden)
+
+
+def test_from_a_file_to_an_image(demo: Cli, golden: Golden) -> None:
+    demo("validate")
+    demo("lock --check")
+    demo("plan")
+    demo("apply --parallelism 1")
+    demo("lock --check")
+    demo("plan --detailed-exitcode")
+    demo("apply")
+    demo("list")
+    demo("show train")
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- alpha"))
+    demo("lock --check")
+    demo("plan --detailed-exitcode")
+    demo("plan --out next.plan --quiet")
+    demo("apply next.plan --parallelism 1")
+    demo("apply next.plan")
+    demo("plan")
+    demo("list --all")
+    demo("show train:1 -v")
+    check(demo, "from_a_file_to_an_image", golden)
+
+
+def test_looking_after_it(demo: Cli, golden: Golden) -> None:
+    demo("apply --quiet")
+    demo("store verify")
+    demo("store gc --dry-run --grace-days 0")
+    demo("store gc")
+    blob = max((demo.folder.parent / "store/packages").iterdir(), key=lambda p: p.name)
+    blob.chmod(0o644)
+    blob.write_bytes(b"other bytes")
+    demo("store verify")
+    demo("store verify --repair")
+    demo("store verify")
+    check(demo, "looking_after_it", golden)
+
+
+def test_other_tools(demo: Cli, golden: Golden) -> None:
+    demo("apply --quiet")
+    demo("graph train --format mermaid")
+    demo("graph --format dot")
+    demo("export train --format explicit")
+    demo("export train --format requirements")
+    demo("export train --format conda-lock -o lock.yml")
+    demo("export train --format oci")
+    demo("export train --format oci -o train.tar")
+    demo("run train -- /bin/sh -c exit\t7")
+    check(demo, "other_tools", golden)
+
+
+def test_moving_one_package(demo: Cli, golden: Golden) -> None:
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- alpha=1.0"))
+    demo("lock")
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- alpha"))
+    demo("lock --check")
+    demo("lock")
+    demo("lock")
+    demo("lock --update settings")
+    check(demo, "moving_one_package", golden)
+
+
+def test_mistakes(demo: Cli, golden: Golden) -> None:
+    demo("plam")
+    demo("drift")
+    demo("--check lock")
+    demo("plan --detailed-exitcodes")
+    demo("plan --target")
+    demo("apply --parallelism zero")
+    demo("apply nowhere.yml")
+    demo("run train")
+    demo("run train python")
+    demo("show train")
+    demo("export train")
+    demo("export train --format pylock")
+    demo("store")
+    demo("store clean")
+    demo("store gc --repair")
+    demo("-C nowhere plan")
+    demo("-q -v plan")
+    check(demo, "mistakes", golden)
+
+
+def test_files_with_mistakes(demo: Cli, golden: Golden) -> None:
+    demo.write(
+        "environments/bad.yml",
+        "name: bad\nimag: x\nimage: scratch\nconda_file:\n  dependencies:\n  - numpy >= = 1\n"
+        "  - {pip: ['requests==', 1]}\ntags: [a]\n",
+    )
+    demo.write("environments/empty.yml", "")
+    demo.write("environments/tabs.yml", "name:\tx\n\timage: y\n")
+    demo("validate")
+    demo("validate environments/bad.yml nowhere.yml")
+    demo("plan")
+    demo("apply --quiet")
+    demo("list")
+    demo.write("envgraph.yaml", 'workspace: Demo\nplatfrms: [linux-64]\nid: "1"\n')
+    demo("plan")
+    check(demo, "files_with_mistakes", golden)
+
+
+def test_packages_that_cannot_be_had(demo: Cli, golden: Golden) -> None:
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- beta\n    - alpha>=2"))
+    demo("plan")
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- nonesuch"))
+    demo("lock")
+    demo.write("environments/train.yml", TRAIN.replace("conda-forge", "https://127.0.0.1:1/x"))
+    demo("plan --offline")
+    check(demo, "packages_that_cannot_be_had", golden)
