@@ -30,6 +30,7 @@ MAX_NAME: Final = 255
 _FILE_SAFE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _PIECE: Final = 200
 _FORBIDDEN: Final = "/:@"
+_BIDI: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _ALNUM: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _REPOSITORY_RUN: Final = re.compile(r"__([0-9a-f]+)(?:_|$)")
 _TAG_ESCAPE: Final = re.compile(r"__|_([0-9A-F]{2})")
@@ -45,11 +46,30 @@ def name_problem(name: str) -> str | None:
     for character in name:
         if character in _FORBIDDEN:
             return f"a name cannot hold {character!r}"
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        if _is_control(character):
             return f"a name cannot hold the control character U+{ord(character):04X}"
     if name != name.strip():
         return "a name cannot begin or end with a space"
     return None
+
+
+def version_problem(version: str) -> str | None:
+    """What is wrong with a version; it may hold colons (``18.04:2022``), a name may not."""
+    if not version:
+        return "a version has at least one character"
+    if len(version) > MAX_NAME:
+        return f"a version has at most {MAX_NAME} characters, and this one has {len(version)}"
+    for character in version:
+        if character in "/@":
+            return f"a version cannot hold {character!r}"
+        if _is_control(character):
+            return f"a version cannot hold the control character U+{ord(character):04X}"
+    return None
+
+
+def _is_control(character: str) -> bool:
+    """Control characters, lone surrogates, line ends, and marks that turn text around."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI
 
 
 def reserved_prefix(name: str, prefixes: Iterable[str]) -> str | None:
@@ -169,17 +189,3 @@ def unescape_tag(text: str) -> str:
     if escape_tag(version) != text:
         raise ValueError(f"not an escaped tag: {text[:100]!r}")
     return version
-
-
-def version_problem(version: str) -> str | None:
-    """What is wrong with a version; it may hold colons (``18.04:2022``), a name may not."""
-    if not version:
-        return "a version has at least one character"
-    if len(version) > MAX_NAME:
-        return f"a version has at most {MAX_NAME} characters, and this one has {len(version)}"
-    for character in version:
-        if character in "/@":
-            return f"a version cannot hold {character!r}"
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-            return f"a version cannot hold the control character U+{ord(character):04X}"
-    return None

@@ -12,7 +12,7 @@ from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.pip_lines import PipReader
 from envgraph.spec.problems import Problems, nearest, place, quoted
 from envgraph.spec.reading import Reading
-from envgraph.spec.yaml_text import has_template
+from envgraph.spec.yaml_text import has_template, split_lines
 
 KNOWN: Final = frozenset(
     {"name", "channels", "dependencies", "prefix", "variables", "platforms", "platform", "category"}
@@ -35,7 +35,7 @@ def parse_conda(root: Node, text: str, reading: Reading, file: str, folder: str)
 
     ``text`` is the whole file (comments hold selectors). Problems go to ``reading``.
     """
-    reader = _CondaReader(reading, reading.problems, file, folder, text.split("\n"))
+    reader = _CondaReader(reading, reading.problems, file, folder, split_lines(text))
     return reader.read(root)
 
 

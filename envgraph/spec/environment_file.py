@@ -316,7 +316,7 @@ class _EnvironmentReader:
 def check_name(
     name: str, node: Node | None, file: str, problems: Problems, reserved: tuple[str, ...]
 ) -> None:
-    """Report what is wrong with an environment's name, reserved prefixes included."""
+    """Report what is wrong with an environment's name; a reserved prefix is a warning."""
     if has_template(name):
         return
     problem = names.name_problem(name)
@@ -325,8 +325,9 @@ def check_name(
     prefix = names.reserved_prefix(name, reserved)
     if prefix is not None:
         problems.add(
-            "reserved-name", f"names that begin with {prefix!r} are reserved", place(file, node),
-            hint=f"choose another name, for example {'my-' + name!r}",
+            "reserved-prefix", f"names that begin with {prefix!r} are reserved: it can be read, "
+            "and not registered", place(file, node),
+            hint=f"choose another name, for example {'my-' + name!r}", severity="warning",
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from envgraph.errors import InputError
 
-TEXT_LIMIT: Final = 8 << 20
+TEXT_LIMIT: Final = 4 << 20
 """Bytes of an environment, conda or requirements file; the largest real one has 60 KB."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -184,11 +184,8 @@ class _Judge:
             )  # fmt: skip
             return kinds.UNKNOWN, ""
         kind = kinds.kind_of_tree(root)
-        conda = kind is kinds.CONDA
-        if conda or kind is kinds.ENVIRONMENT:
-            # A conda file is right whatever its name: the name counts when it is registered.
-            config = replace(self.config, reserved_prefixes=()) if conda else self.config
-            environment_from_tree(root, text, self.file, config, self.reading)
+        if kind in (kinds.CONDA, kinds.ENVIRONMENT):
+            environment_from_tree(root, text, self.file, self.config, self.reading)
         elif kind in _WITH_ENVIRONMENTS:
             self.uses = read_uses(root, self.reading, self.file)
             return kind, self.used()
@@ -209,6 +206,8 @@ class _Judge:
 
     def broken(self, text: str) -> tuple[FileKind, str]:
         """Guess the kind of a file that is no YAML only because of its templates."""
+        if all(problem.code != "template" for problem in self.problems.found):
+            return kinds.UNKNOWN, ""
         filled = TEMPLATE.sub(lambda m: "x" * len(m[0]), text)
         root = compose(filled, self.file, Problems())
         return (kinds.kind_of_tree(root) if isinstance(root, MapNode) else kinds.UNKNOWN), ""

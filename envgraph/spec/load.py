@@ -43,7 +43,9 @@ def load_environment(path: Path | str, config: WorkspaceConfig | None = None) ->
     Every file that it names is read too. Never raises for what the files hold; all
     problems come at once, with file, line, column and hint.
     """
+    # Whether a name is reserved is asked where names are registered.
     settings = config if config is not None else WorkspaceConfig("default", "", "")
+    settings = replace(settings, reserved_prefixes=())
     reading = Reading()
     spec = None
     try:

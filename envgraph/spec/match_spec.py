@@ -16,6 +16,7 @@ _VERSION: Final = re.compile(r"(?:===?|==?|!=|>=|<=|~=|>|<)?\s*\^?[A-Za-z0-9_.*+
 _BUILD: Final = re.compile(r"[A-Za-z0-9_.*+^$|()\-\[\]?]+", re.ASCII)
 _OPERATOR_RUN: Final = re.compile(r"[=<>!~]+")
 _OPERATORS: Final = frozenset({"=", "==", "===", "!=", ">", ">=", "<", "<=", "~=", "!=="})
+MAX_LENGTH: Final = 1000
 SELECTOR: Final = re.compile(r"sel\(\s*(?P<platform>[A-Za-z0-9_-]+)\s*\)")
 SELECTOR_PLATFORMS: Final = frozenset(
     {"linux", "osx", "win", "unix", "linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64"}
@@ -44,6 +45,8 @@ def package_name(text: str) -> str:
 
 def requirement_problem(text: str) -> tuple[str, str] | None:
     """What is wrong with a requirement in normal form, and a hint; None when nothing is."""
+    if len(text) > MAX_LENGTH:
+        return f"longer than {MAX_LENGTH} characters", "one requirement per item"
     if text.startswith("-"):
         option = text.split()[0]
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final, Literal
+from urllib.parse import unquote
 
 from envgraph.errors import EnvgraphError, InputError, SourceLocation
 from envgraph.model.addresses import has_credentials
@@ -15,6 +16,9 @@ from envgraph.spec.reading import Reading
 from envgraph.spec.yaml_text import decode, has_template
 
 _MAX_LINES: Final = 100_000
+_MAX_LENGTH: Final = 100_000
+"""Characters of a line with its hash options."""
+_MAX_NAMED: Final = 4000
 _SHORT: Final = {
     "-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": "--index-url",
     "-f": "--find-links", "--pypi-url": "--index-url", "--requirements": "--requirement",
@@ -61,6 +65,10 @@ class PipReader:
         self, text: str, source: SourceLocation, folder: str, *, constraint: bool = False
     ) -> None:
         """Read one logical line."""
+        if len(text) > _MAX_LENGTH:
+            self._error("pip-requirement", f"a line of {len(text)} characters", source,
+                        "one requirement per line")  # fmt: skip
+            return
         line = _COMMENT.sub("", text).strip()
         if not line or has_template(line):
             return
@@ -143,18 +151,22 @@ class PipReader:
 
     def read_text(self, text: str, file: str, folder: str, constraint: bool) -> None:
         """Read the text of a requirements file whose ``-r`` lines start at ``folder``."""
-        from envgraph.spec.yaml_text import TEMPLATE, template_problem
+        from envgraph.spec.yaml_text import template_problem, templates_in
 
         for number, column, line in logical_lines(text):
             source = SourceLocation(file, number, column)
-            for match in TEMPLATE.finditer(_COMMENT.sub("", line)):
-                template_problem(match[0], source, self.problems)
+            for template in templates_in(_COMMENT.sub("", line)):
+                template_problem(template, source, self.problems)
             self.add(line, source, folder, constraint=constraint)
 
     def _requirement(
         self, text: str, source: SourceLocation, constraint: bool, *, editable: bool
     ) -> None:
         text, hashes = self._per_line_options(text, source)
+        if len(text) > _MAX_NAMED:
+            self._error("pip-requirement", f"{quoted(text)} is too long", source,
+                        "one requirement per line")  # fmt: skip
+            return
         if not text:
             return
         if _VCS.match(text) or re.match(r"(?i)https?://", text):
@@ -194,12 +206,18 @@ class PipReader:
         )
 
     def _project(
-        self, text: str, source: SourceLocation, editable: bool, hashes: tuple[str, ...]
+        self,
+        text: str,
+        source: SourceLocation,
+        editable: bool,
+        hashes: tuple[str, ...],
+        address: str = "",
     ) -> None:
         from envgraph.spec.tree import file_digest, project_tree
 
-        path_text = text.partition(";")[0].strip()
-        bare = re.sub(r"\[[^\[\]]*\]$", "", path_text).strip().removeprefix("file://")
+        path_text = (address or text).partition(";")[0].partition("#")[0].strip()
+        bare = re.sub(r"\[[^\[\]]*\]$", "", path_text).strip()
+        bare = unquote(bare[5:].removeprefix("//")) if bare.startswith("file:") else bare
         path = paths.joined(self.folder, bare)
         self.reading.note_input(path)
         try:
@@ -231,11 +249,12 @@ class PipReader:
             summary, hint = _why_invalid(collapsed, str(error))
             self._error("pip-requirement", f"{quoted(collapsed)}: {summary}", source, hint)
             return
-        if requirement.url and has_credentials(requirement.url):
-            self.problems.warn(
-                "index-credentials", f"{quoted(collapsed)} carries credentials", source,
-                hint="write ${VARIABLE}, or keep them in netrc; they enter no lock and no hash",
-            )  # fmt: skip
+        if requirement.url and requirement.url.startswith("file:"):
+            self._project(collapsed, source, False, hashes, requirement.url)
+            return
+        if requirement.url:
+            self._address(collapsed, source, False, hashes)
+            return
         name = requirement.name
         line = canonicalize_name(name) + collapsed[len(name) :]
         kind: Literal["constraint", "requirement"] = "constraint" if constraint else "requirement"

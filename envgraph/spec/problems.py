@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from envgraph.errors import Diagnostic, EnvgraphError, Severity, SourceLocation
 from envgraph.model.addresses import masked
 from envgraph.spec.nodes import Node
+
+MOST: Final = 500
+"""Problems of one load that are kept."""
 
 
 @dataclass(slots=True)
@@ -31,7 +35,15 @@ class Problems:
         detail: str = "",
         severity: Severity = "error",
     ) -> None:
-        """Note one problem; the same one twice counts once."""
+        """Note one problem; the same one twice counts once, and those past the limit not."""
+        if len(self.found) >= MOST:
+            if severity == "error" and len(self.found) == MOST:
+                self.found.append(
+                    Diagnostic(
+                        "too-many", f"more than {MOST} problems: the rest is not shown", "", source
+                    )
+                )
+            return
         problem = Diagnostic(
             code,
             printable(masked(summary)),
@@ -103,6 +115,7 @@ def place(file: str, node: Node | None) -> SourceLocation:
 def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean 'image'?`` when a known word is near, else the known words."""
     words = sorted(known)
+    word = word[:100]
     folded = {w.lower(): w for w in words}
     match = difflib.get_close_matches(word.lower(), folded, 1, 0.6)
     if match:

@@ -20,6 +20,9 @@ PLATFORMS: Final = frozenset(
         "linux-armv7l", "linux-32", "osx-64", "osx-arm64", "win-64", "win-32", "win-arm64",
     }
 )  # fmt: skip
+MANY: Final = 50
+"""Unknown keys of one mapping that are named one by one."""
+
 READ_ONLY: Final = frozenset(
     {"$schema", "id", "creation_context", "latest_version", "is_anonymous", "provisioning_state"}
 )
@@ -106,12 +109,19 @@ class Reading:
         self, mapping: MapNode, known: Mapping[str, object] | frozenset[str], file: str, what: str
     ) -> None:
         """Every key that is not known is a problem, with the nearest one as its hint."""
-        for key, _ in mapping:
-            if key.value not in known:
-                self.problems.add(
-                    "unknown-key", f"unknown key {quoted(key.value)} in {what}", place(file, key),
-                    hint=nearest(key.value, [k for k in known if k not in READ_ONLY]),
-                )  # fmt: skip
+        words = [word for word in known if word not in READ_ONLY]
+        unknown = [key for key, _ in mapping if key.value not in known]
+        for key in unknown[:MANY]:
+            self.problems.add(
+                "unknown-key", f"unknown key {quoted(key.value)} in {what}", place(file, key),
+                hint=nearest(key.value, words),
+            )  # fmt: skip
+        if len(unknown) > MANY:
+            self.problems.add(
+                "unknown-key",
+                f"{len(unknown) - MANY} more unknown keys in {what}",
+                place(file, unknown[MANY]),
+            )
 
     def mapping(self, node: Node | None, file: str, what: str) -> MapNode | None:
         """``node`` as a mapping; a problem when it is something else, None when nothing."""

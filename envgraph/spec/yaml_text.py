@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from envgraph.errors import SourceLocation
@@ -16,15 +17,16 @@ from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode
 from envgraph.spec.problems import Problems, place, quoted
 
 MAX_DEPTH: Final = 100
-MAX_NODES: Final = 1_000_000
-"""Nodes after aliases are followed; a lock of 3,000 packages has 100,000."""
+MAX_NODES: Final = 100_000
+"""Nodes after aliases are followed; the largest real environment file has 2,000."""
 
-TEMPLATE: Final = re.compile(r"(?<!\$)\{\{.*?\}\}|\{%.*?%\}")
+TEMPLATE: Final = re.compile(r"(?<!\$)\{\{[^{}]{0,500}\}\}|\{%[^{}]{0,500}?%\}")
 _OPEN_TEMPLATE: Final = re.compile(r"(?<!\$)\{\{|\{%")
 _BARE_TEMPLATE: Final = re.compile(
     r"^[ \t]*(?:-[ \t]+)*(?:[^\s'\"#{][^'\"#{]*:[ \t]+)?(?P<all>(?:\{\{|\{%)[^\n]*)", re.MULTILINE
 )
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+_LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _CORE_TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
 ) | {"!"}
@@ -62,8 +64,13 @@ def decode(data: bytes, file: str, problems: Problems) -> str | None:
     return text
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of a text as YAML counts them: CR, NEL and Unicode's separators end one too."""
+    return _LINE_BREAK.split(text)
+
+
 def _position(before: str) -> tuple[int, int]:
-    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = split_lines(before)
     return len(lines), len(lines[-1]) + 1
 
 
@@ -119,14 +126,17 @@ class _Composer:
             self.anchors.pop(event.anchor, None)
             self.pending.add(event.anchor)
         opened = _Open(node, event.anchor, bool(event.flow_style))
-        opened.template = mapping and self.lines[line - 1][column - 1 : column + 1] == "{{"
+        opened.template = mapping and self.line(line)[column - 1 : column + 1] == "{{"
         self.stack.append(opened)
+
+    def line(self, number: int) -> str:
+        return self.lines[number - 1] if number <= len(self.lines) else ""
 
     def check_tag(self, event: Any, line: int, column: int) -> None:
         if event.tag is not None and event.tag not in _CORE_TAGS:
             self.problems.add(
                 "yaml-tag",
-                f"the tag {event.tag[:100]!r} is not allowed",
+                f"the tag {_tag_text(event.tag)} is not allowed",
                 SourceLocation(self.file, line, column),
                 hint="write the plain value",
             )
@@ -145,7 +155,7 @@ class _Composer:
 
     def as_template(self, node: MapNode) -> Node:
         """``{{name}}`` without quotes is YAML for a mapping in a mapping: not meant."""
-        line = self.lines[node.line - 1]
+        line = self.line(node.line)
         match = TEMPLATE.match(line, node.column - 1)
         text = match[0] if match else line[node.column - 1 :].strip()
         return ScalarNode(text, node.line, node.column)
@@ -226,6 +236,10 @@ class _Composer:
         top.node.index[key.value] = value
 
 
+def _tag_text(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!", 1)[:100]
+
+
 def compose(text: str, file: str, problems: Problems) -> Node | None:
     """The one document of ``text``; None when it has problems that leave no tree.
 
@@ -235,7 +249,7 @@ def compose(text: str, file: str, problems: Problems) -> Node | None:
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = split_lines(text)
     composer = _Composer(file, problems, text, lines)
     documents = 0
     try:
@@ -311,13 +325,22 @@ def find_templates(node: Node, file: str, problems: Problems) -> None:
             continue
         seen.add(id(item))
         if isinstance(item, ScalarNode):
-            for match in TEMPLATE.finditer(item.value):
-                template_problem(match[0], place(file, item), problems)
+            for text in templates_in(item.value):
+                template_problem(text, place(file, item), problems)
         elif isinstance(item, ListNode):
             stack.extend(reversed(item.items))
         else:
             for key, value in reversed(item.pairs):
                 stack += [value, key]
+
+
+def templates_in(text: str) -> list[str]:
+    """The first templates of a text; one that never ends is given as it begins."""
+    opened = _OPEN_TEMPLATE.search(text)
+    if opened is None:
+        return []
+    found = [match[0] for match in islice(TEMPLATE.finditer(text), 20)]
+    return found or [text[opened.start() : opened.start() + 80]]
 
 
 def has_template(text: str) -> bool:
