@@ -26,7 +26,7 @@ from envgraph.model.oci import (
     problem,
     read_json,
 )
-from envgraph.model.reference import BadReferenceError, parse_registry_reference
+from envgraph.model.reference import same_name
 from envgraph_store.digest import Digest
 
 
@@ -70,7 +70,7 @@ class DockerArchive:
         fitting = {
             found.digest: found
             for image, found in self._images
-            if not name or _same_name(name, image.names)
+            if not name or any(same_name(name, other) for other in image.names)
         }
         if len(fitting) == 1:
             return next(iter(fitting.values()))
@@ -107,15 +107,6 @@ class DockerArchive:
             self._files[digest] = (name, size)
             hashed[name] = Descriptor(media_type, digest, size)
         return hashed[name]
-
-
-def _same_name(name: str, names: tuple[str, ...]) -> bool:
-    """Whether one of the names is ``name``, in any of docker's spellings."""
-    try:
-        wanted = str(parse_registry_reference(name))
-        return name in names or wanted in {str(parse_registry_reference(n)) for n in names}
-    except BadReferenceError:
-        return name in names
 
 
 def _layer_type(magic: bytes) -> str:

@@ -26,6 +26,7 @@ from envgraph.model.oci import (
     read_object,
     same_platform,
 )
+from envgraph.model.reference import same_name
 from envgraph_store.digest import Digest
 
 _CONTAINERD_NAME: Final = "io.containerd.image.name"
@@ -105,7 +106,7 @@ def choose_manifest(layout: OciLayout, name: str, wanted: Platform) -> Descripto
     followed. An entry that says no platform is judged by its config.
     """
     entries = layout.entries()
-    named = [entry for entry in entries if not name or name in _names(entry)]
+    named = [entry for entry in entries if not name or _is_named(entry, name)]
     if not named:
         raise ResolveError(
             f"{layout.title} holds no image named {name!r}",
@@ -167,8 +168,12 @@ def _fits(layout: OciLayout, leaf: Descriptor, wanted: Platform) -> bool:
     return same_platform(wanted, config.platform)
 
 
-def _names(entry: Descriptor) -> set[str]:
-    return {entry.annotations.get(REF_NAME, ""), entry.annotations.get(_CONTAINERD_NAME, "")}
+def _is_named(entry: Descriptor, name: str) -> bool:
+    """Whether the entry has that name; docker's own note of it in any spelling."""
+    if entry.annotations.get(REF_NAME) == name:
+        return True
+    full = entry.annotations.get(_CONTAINERD_NAME)
+    return full is not None and same_name(name, full)
 
 
 def _listed(entries: Iterable[Descriptor]) -> str:

@@ -21,6 +21,7 @@ from envgraph_store.digest import Digest
 
 _MAX_MEMBERS: Final = 20_000
 _CHUNK: Final = 1 << 20
+_MOST_HEADERS: Final = 64 << 20
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gunzip",
     b"\x28\xb5\x2f\xfd": "unzstd",
@@ -121,7 +122,7 @@ def _list_members(path: Path) -> Mapping[str, tuple[int, int]]:
             total = os.fstat(raw.fileno()).st_size
             _refuse_compressed(path, raw.read(6))
             raw.seek(0)
-            with tarfile.open(fileobj=raw, mode="r:") as archive:
+            with tarfile.open(fileobj=_Headers(raw), mode="r:") as archive:
                 for count, member in enumerate(archive):
                     if count >= _MAX_MEMBERS:
                         raise _bad(path, f"more than {_MAX_MEMBERS} members")
@@ -135,6 +136,29 @@ def _list_members(path: Path) -> Mapping[str, tuple[int, int]]:
             raise _bad(path, f"the link {name[:100]!r} leads to nothing in it")
         members[name] = members[target]
     return members
+
+
+class _Headers(io.RawIOBase):
+    """Lets ``tarfile`` read headers, and no more of them than an honest tar holds.
+
+    An extended header may claim gigabytes, and a negative size sends some versions
+    of ``tarfile`` around in a circle (CVE-2025-8194): both end at the limit.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw, self._left = raw, _MOST_HEADERS
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= self._left:
+            raise ValueError(f"its headers are larger than {_MOST_HEADERS} bytes")
+        self._left -= size
+        return self._raw.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
 
 
 def _add_member(

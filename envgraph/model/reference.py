@@ -86,6 +86,16 @@ def normalise_reference(text: str) -> str:
     return str(parse_reference(text))
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two texts name one image, in any of docker's spellings."""
+    if one == other:
+        return True
+    try:
+        return parse_registry_reference(one) == parse_registry_reference(other)
+    except BadReferenceError:
+        return False
+
+
 def parse_registry_reference(text: str) -> RegistryReference:
     """Read a docker reference: ``[domain/]path[:tag][@digest]``."""
     if not text:

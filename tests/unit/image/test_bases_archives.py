@@ -6,13 +6,14 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envgraph.errors import EnvgraphError, InputError, IntegrityError, ResolveError
 from envgraph.lock.images import ResolvedBase, open_base, resolve_base
-from envgraph.model.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from envgraph.model.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, REF_NAME
 from envgraph.testing.layouts import LayoutMaker, Squeeze, docker_archive, tar_bytes
 from envgraph_store.digest import Digest
 
@@ -67,14 +68,15 @@ def test_layout_in_a_tar(tmp_path: Path, kind: str) -> None:
     """What docker 25 and later saves, and what `oci-archive:` of skopeo is."""
     layout = LayoutMaker(tmp_path / "layout")
     image = layout.add_image(TARS, compression="")
-    layout.name(
-        image.manifest,
-        "1",
-    )
+    note = {"io.containerd.image.name": "docker.io/library/python:1"}
+    layout.name(replace(image.manifest, annotations=note | {REF_NAME: "1"}))
     path = tmp_path / "saved.tar"
     with tarfile.open(path, "w") as archive:
         archive.add(layout.folder, arcname=".")
-    base = resolve_base(f"{kind}:saved.tar:1", str(path), "linux-64")
+    for name in ("1", "python:1", "docker.io/library/python:1"):
+        base = resolve_base(f"{kind}:saved.tar:{name}", str(path), "linux-64")
+    with pytest.raises(ResolveError, match="no image named"):
+        resolve_base(f"{kind}:saved.tar:python", str(path), "linux-64")
     assert base.locked.manifest == image.manifest.digest
     with base.open(image.layers[1]) as file:
         assert file.read() == TARS[1]
@@ -110,7 +112,29 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
 
 MANIFEST = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": ["l/layer.tar"]}]).encode()
 
+
+def _with_size(size: bytes) -> bytes:
+    """One member whose header says ``size``, with a right checksum."""
+    header = bytearray(_members((_member("x"), b""))[:512])
+    header[124:136] = size.ljust(12, b"\0")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(1024)
+
+
+def _pax(records: bytes) -> bytes:
+    return _members((_member("p", tarfile.XHDTYPE), records), (_member("x"), b"y"))
+
+
 BAD_TARS = {
+    "negative size": _with_size(b"\xff" * 11 + b"\0"),
+    "size beyond the end": _with_size(b"77777777777"),
+    "size is garbage": _with_size(b"9x"),
+    "header of 100 MB": _pax(b"105000013 comment=" + b"x" * 105_000_000 + b"\n"),
+    "pax name leads out": _pax(b"18 path=../../etc\n"),
+    "pax size beyond the end": _pax(b"18 size=999999999\n"),
+    "sparse": _pax(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"),
+    "sparse map": _pax(b"25 GNU.sparse.map=0,10\n\n26 GNU.sparse.size=1024000\n"),
     "no tar": b"x" * 2000,
     "empty": b"",
     "no manifest": _members((_member("x"), b"")),
