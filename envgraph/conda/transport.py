@@ -77,6 +77,9 @@ class _Failure(Exception):
     wait: float | None = None
     status: int = 0
 
+    def __str__(self) -> str:
+        return self.summary
+
 
 @dataclass
 class Transport:
@@ -166,9 +169,10 @@ class Transport:
             headers = {"Accept-Encoding": "identity", "User-Agent": "envgraph"}
             if _origin(target) == origin:
                 headers |= self._authorization(target, url)
-            if download.received and download.validator:
+            if download.received:
                 headers["Range"] = f"bytes={download.received}-"
-                headers["If-Range"] = download.validator
+                if download.validator:
+                    headers["If-Range"] = download.validator
             response: urllib3.BaseHTTPResponse = self._pool(target).request(
                 "GET",
                 credentials.without_userinfo(target),
@@ -180,9 +184,13 @@ class Transport:
             )
             location = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or location is None:
-                self._check_status(response, download)
+                try:
+                    self._check_status(response, download)
+                except BaseException:
+                    response.close()
+                    raise
                 return response
-            response.drain_conn()
+            response.close()
             target = _redirected(credentials.without_userinfo(target), location)
         raise _Failure(f"more than {_REDIRECTS} redirects", False)
 
@@ -203,7 +211,6 @@ class Transport:
             return
         retry = status in _RETRY_STATUS
         wait = _retry_after(response.headers.get("Retry-After")) if retry else None
-        response.close()
         raise _Failure(f"the server answered {status} {response.reason or ''}".strip(), retry,
                        wait=wait, status=status)  # fmt: skip
 
@@ -219,7 +226,7 @@ class Transport:
         while data := response.read1(CHUNK):
             download.take(data, where)
             now = self.clock()
-            if now - started > _STALL_SECONDS:
+            if now - started > _STALL_SECONDS and download.received != download.size:
                 if download.received - mark < _STALL_BYTES:
                     raise _Failure("the server sends almost nothing", True)
                 started, mark = now, download.received
