@@ -25,13 +25,13 @@ from envgraph.refresh.quick import default_store
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.locking import LockReport
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.refresh.desired import Desired
-    from envgraph.workspace_lock import LockReport
     from envgraph_store import Store
 
 DEFAULT_PARALLELISM: Final = 4
@@ -266,8 +266,8 @@ class Workspace:
         self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False
     ) -> LockReport:
         """Write (or with ``check`` only compare) the lockfiles of the environments."""
+        from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
-        from envgraph.workspace_lock import lock_environments
 
         loaded = load_specs(self.config, files)
         return lock_environments(

@@ -11,20 +11,17 @@ from typing import Any
 from envgraph.api.events import Event
 from envgraph.apply.build import NodeBuilder
 from envgraph.apply.executor import Executor, Outcome, node_failure
+from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import EnvgraphError, StalePlanError
 from envgraph.history.read import latest
-from envgraph.lock.find import lock_sources, lockfile_path
-from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.documents import lock_bytes
-from envgraph.model.locked import LockedEnvironment, LockedPackage
+from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
 from envgraph.plan.plan import EnvironmentChange, Plan
-from envgraph.plan.target import Target
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
@@ -96,7 +93,7 @@ class Applier:
             self._store.lease(f"apply of workspace {self._config.name!r}"),
         ):
             self._check_fresh(plan)
-            records = self._pin(plan)
+            records = pin(self._config, self._store, _to_pin(plan))
             outcome, builder = self._build(plan, desired)
             registered, failures = self._publish(plan, outcome, records)
         return ApplyResult(
@@ -120,40 +117,6 @@ class Applier:
                     " since this plan was made",
                     hint="run the command again",
                 )
-
-    # -- pins ------------------------------------------------------------
-
-    def _pin(self, plan: Plan) -> dict[str, dict[str, Digest]]:
-        """Record every new lock, then write the lockfiles; all before anything is built."""
-        pins = Pins(self._store, self._config.id)
-        records: dict[str, dict[str, Digest]] = {}
-        new: dict[str, dict[str, LockedEnvironment]] = {}
-        for change in plan.environments:
-            target = change.target
-            locks = {platform: locked.lock for platform, locked in target.platforms.items()}
-            if target.pinned and target.first.lockfile_current:
-                records[target.name] = {p: Digest.of(lock_bytes(k)) for p, k in locks.items()}
-            else:
-                new[target.name] = locks
-        if not new:
-            return records
-        saved = pins.save(new)
-        files: dict[str, KnownLockfile] = {}
-        for change in plan.environments:
-            name = change.target.name
-            if name in new:
-                file = self._write_lockfile(change.target, new[name])
-                files[name] = KnownLockfile(file, saved[name])
-        pins.remember_files(files)
-        return records | saved
-
-    def _write_lockfile(self, target: Target, locks: Mapping[str, LockedEnvironment]) -> Digest:
-        path = lockfile_path(self._config.root, target.name)
-        if not target.first.lockfile_current:
-            from envgraph.lock.lockfile import write_lockfile
-
-            write_lockfile(path, tuple(locks.values()), sources=lock_sources(target.spec, path))
-        return Digest.of(path.read_bytes())
 
     # -- building --------------------------------------------------------
 
@@ -252,6 +215,18 @@ class Applier:
                 members |= {layer.digest: None, layer.paths: None}
         size = self._store.blobs.size(final)
         return BuiltImage(platforms, final, size, tuple(sorted(members)))
+
+
+def _to_pin(plan: Plan) -> dict[str, ToPin]:
+    return {
+        target.name: ToPin(
+            target.spec,
+            {platform: locked.lock for platform, locked in target.platforms.items()},
+            target.pinned,
+            target.first.lockfile_current,
+        )
+        for target in (change.target for change in plan.environments)
+    }
 
 
 def _summary(record: VersionRecord) -> dict[str, Any]:

@@ -7,9 +7,11 @@ durable before anything that stands on it starts.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from envgraph.api.events import Event
 from envgraph.apply.toolchain import Toolchains
@@ -17,13 +19,13 @@ from envgraph.conda.fetch import fetch_package
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.bases import copy_base
+from envgraph.image.collisions import find_shared_paths
 from envgraph.image.content import LayerContent
 from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
 from envgraph.image.layer import write_conda_layer
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import package_options
-from envgraph.image.overlap import shared_paths
 from envgraph.lock.images import open_base
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
@@ -238,22 +240,25 @@ class NodeBuilder:
             self.bytes_written += len(manifest) + sum(map(len, parts))
 
     def _check_overlap(self, subject: Subject) -> None:
-        listings = {}
+        contents: list[tuple[str, LayerContent]] = []
         for node in self._graph.reachable([subject.nodes.image]):
             if node.package is None:
                 continue
             layer = self._observer.layer(node.key)
             if layer is not None:
-                listings[node.package.title] = self._store.blobs.read(layer.paths)
+                paths = tuple(json.loads(self._store.blobs.read(layer.paths)))
+                contents.append((node.package.title, replace(layer.content, paths=paths)))
         problems = [
             Diagnostic(
                 "path-collision",
-                f"{overlap.path} belongs to two packages: {' and '.join(overlap.owners)}",
-                "which file wins would depend on the order of installation",
+                f"{shared.path} belongs to two packages: {' and '.join(shared.packages)}",
+                "it is a file of one and a folder of the other"
+                if shared.as_folder
+                else "which file wins would depend on the order of installation",
                 subject.spec.source,
                 "leave one of the two out, or pin builds that do not collide",
             )
-            for overlap in shared_paths(listings)
+            for shared in find_shared_paths(contents)
         ]
         if problems:
             raise BuildError(problems)

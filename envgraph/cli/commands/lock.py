@@ -11,7 +11,7 @@ from envgraph.cli.session import Session
 from envgraph.errors import UsageError
 
 if TYPE_CHECKING:
-    from envgraph.workspace_lock import LockReport
+    from envgraph.apply.locking import LockReport
 
 SIGNATURE: Final = Signature(
     operands=(FILES,),

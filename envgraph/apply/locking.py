@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from envgraph.apply.pinning import ToPin, pin
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic, EnvgraphError
-from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, lock_sources, lockfile_path
-from envgraph.lock.pins import KnownLockfile, Pins
+from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.refresh.desired import Loaded
-from envgraph_store import Digest, Store
+from envgraph_store import Store
 
 Status = Literal["written", "unchanged", "missing", "stale"]
 
@@ -130,19 +130,12 @@ def _write(
             moved[platform] = item if fresh.lock == item.lock else fresh
         found = FoundLocks(moved, found.file_current and moved == dict(found.locks))
     locks = {platform: item.lock for platform, item in found.locks.items()}
-    if found.file_current and all(item.pinned for item in found.locks.values()):
+    pinned = all(item.pinned for item in found.locks.values())
+    pin(config, store, {spec.name: ToPin(spec, locks, pinned, found.file_current)})
+    if found.file_current:
         return LockEntry(spec.name, path, "unchanged"), problems
-    pins = Pins(store, config.id)
-    records = pins.save({spec.name: locks})[spec.name]
-    status: Status = "unchanged"
-    if not found.file_current:
-        from envgraph.lock.lockfile import write_lockfile
-
-        write_lockfile(path, tuple(locks.values()), sources=lock_sources(spec, path))
-        status = "written"
-    pins.remember_files({spec.name: KnownLockfile(Digest.of(path.read_bytes()), records)})
     first = next(iter(locks))
     changes = (
         compare_packages(before[first].packages, locks[first].packages) if first in before else ()
     )
-    return LockEntry(spec.name, path, status, changes), problems
+    return LockEntry(spec.name, path, "written", changes), problems

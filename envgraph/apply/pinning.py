@@ -1,0 +1,64 @@
+"""Locks made to last: blobs and pins in the store, then the committed lockfiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from envgraph.lock.find import lock_sources, lockfile_path
+from envgraph.lock.pins import KnownLockfile, Pins
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.documents import lock_bytes
+from envgraph.model.locked import LockedEnvironment
+from envgraph.model.spec import EnvironmentSpec
+from envgraph_store import Digest, Store
+
+
+@dataclass(frozen=True, slots=True)
+class ToPin:
+    """One environment's locks by platform. ``settled``: both pins and file hold them."""
+
+    spec: EnvironmentSpec
+    locks: Mapping[str, LockedEnvironment]
+    pinned: bool
+    file_current: bool
+
+    @property
+    def settled(self) -> bool:
+        """There is nothing to write."""
+        return self.pinned and self.file_current
+
+
+def pin(
+    config: WorkspaceConfig, store: Store, environments: Mapping[str, ToPin]
+) -> dict[str, dict[str, Digest]]:
+    """Record every lock that is new; return the locks' blobs by environment and platform.
+
+    The pins are one durable batch and come first: a lockfile never names a lock that
+    the store could lose. Raises InputError when a lockfile cannot be written.
+    """
+    records = {
+        name: {platform: Digest.of(lock_bytes(lock)) for platform, lock in item.locks.items()}
+        for name, item in environments.items()
+        if item.settled
+    }
+    new = {name: item for name, item in environments.items() if not item.settled}
+    if not new:
+        return records
+    pins = Pins(store, config.id)
+    saved = pins.save({name: item.locks for name, item in new.items()})
+    files = {
+        name: KnownLockfile(_write(config, name, item), saved[name]) for name, item in new.items()
+    }
+    pins.remember_files(files)
+    return records | saved
+
+
+def _write(config: WorkspaceConfig, name: str, item: ToPin) -> Digest:
+    path = lockfile_path(config.root, name)
+    if not item.file_current:
+        from envgraph.lock.lockfile import write_lockfile
+
+        sources = lock_sources(item.spec, path)
+        write_lockfile(path, tuple(item.locks.values()), sources=sources)
+    return Digest.of(path.read_bytes())
