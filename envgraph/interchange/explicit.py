@@ -1,7 +1,7 @@
 """conda's explicit file: one address with its sha256 a line, no solving when it is read.
 
-Read by ``conda create --file``, mamba, micromamba and pixi. The fragment is
-``#sha256:<hex>``; conda reads it since 24.1, older ones know md5 only.
+The fragment is ``#sha256:<hex>``: conda reads it since 24.9, where it replaced md5, and
+rattler does (tested).
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ def requirements(lock: LockedEnvironment, title: str) -> Document:
     if lock.python is not None:
         lines.append(f"# python: {lock.python.version}")
     if conda:
-        lines.append(f"# not in this file: {len(conda)} conda packages")
+        lines.append(
+            f"# not in this file: {len(conda)} conda package{'' if len(conda) == 1 else 's'}"
+        )
     problems: list[Diagnostic] = []
     for package in pip:
         line = f"{package.name}=={package.version} --hash=sha256:{package.sha256.hex}"

@@ -29,7 +29,7 @@ SIGNATURE: Final = Signature(
     ),
     notes=(
         "conda-lock: all platforms, conda and pip packages. explicit: conda packages with their "
-        "sha256, for conda and micromamba. requirements: pip packages with their hashes. oci: the "
+        "sha256, for conda 24.9 and newer. requirements: pip packages with their hashes. oci: the "
         "image, as a folder or (when PATH ends in .tar) as an archive that skopeo, podman and "
         "`docker load` read.",
     ),
