@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-import rattler
+from rattler.explicit_environment import ExplicitEnvironmentSpec
 
 from envgraph.interchange.explicit import explicit, installation_order
 from envgraph.interchange.requirements import requirements
@@ -42,7 +42,7 @@ def test_explicit_has_an_address_and_a_sha256_for_each_conda_package() -> None:
 
 def test_rattler_reads_the_explicit_file() -> None:
     text = explicit(lock(conda("a"), conda("b", "a")), "train:1").text
-    spec = rattler.ExplicitEnvironmentSpec.from_str(text)
+    spec = ExplicitEnvironmentSpec.from_str(text)
     assert str(spec.platform) == "linux-64"
     assert [entry.url.rpartition("/")[2] for entry in spec.packages] == [
         f"{name}-1-0.conda#sha256:{Digest.of(name.encode()).hex}" for name in "ab"
