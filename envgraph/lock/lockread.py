@@ -218,7 +218,7 @@ def _package(
             "name": item["name"],
             "version": item["version"],
             "build": item.get("build") or "",
-            "sha256": sha256,
+            "sha256": f"sha256:{sha256}",
             "url": item["url"],
         }
         if item["manager"] == "conda":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
@@ -19,6 +19,7 @@ from envgraph.model.identity import (
     runtime_digest,
     runtime_document,
 )
+from envgraph.model.names import reserved_prefix
 from envgraph.model.nodes import Node
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.plan.target import LockedTarget, Target
@@ -99,9 +100,11 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
 def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desired:
     """Find or solve every lock and lay out the graph; one bad environment stops no other."""
     gathered = _Gathered()
-    problems = list(loaded.diagnostics)
+    problems = [_promoted(problem) for problem in loaded.diagnostics]
     inputs = list(loaded.inputs)
     for spec in loaded.specs:
+        if reserved_prefix(spec.name, config.reserved_prefixes) is not None:
+            continue  # reading it has said so
         inputs.append(str(lockfile_path(config.root, spec.name)))
         problem: Diagnostic | None = None
         if spec.build is not None:
@@ -165,6 +168,13 @@ def _gather(
     gathered.targets.append(
         Target(spec, definition, runtime, platforms, final, image_name(definition), pinned)
     )
+
+
+def _promoted(problem: Diagnostic) -> Diagnostic:
+    """A reserved name is a remark on a file, and refused where it would be registered."""
+    if problem.code == "reserved-name":
+        return replace(problem, severity="error")
+    return problem
 
 
 def _about(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
