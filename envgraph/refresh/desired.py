@@ -172,7 +172,7 @@ def _gather(
 
 def _promoted(problem: Diagnostic) -> Diagnostic:
     """A reserved name is a remark on a file, and refused where it would be registered."""
-    if problem.code == "reserved-name":
+    if problem.code == "reserved-prefix":
         return replace(problem, severity="error")
     return problem
 

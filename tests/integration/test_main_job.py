@@ -233,7 +233,7 @@ def test_reserved_names_are_refused_with_the_fix(desk: Desk) -> None:
     desk.environment("azureml-minimal", "alpha")
     answer = desk.run("apply", "--auto-approve", "--json")
     assert answer.code == 1
-    assert answer.errors() == ["reserved-name"]
+    assert answer.errors() == ["reserved-prefix"]
 
 
 def test_one_bad_environment_stops_no_other_from_being_planned(desk: Desk) -> None:
