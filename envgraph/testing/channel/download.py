@@ -38,8 +38,14 @@ def download_wheels(
         command = [*_pip(python), *arguments, "--dest", folder, *requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"pip download failed: {done.stderr.strip()}")
+            raise RuntimeError(f"pip download failed: {_reason(done.stderr)}")
         yield sorted(Path(folder).glob("*.whl"))
+
+
+def _reason(said: str) -> str:
+    """What pip calls errors, without its warnings; all of it where it calls nothing so."""
+    errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
+    return "; ".join(line.removeprefix("ERROR: ") for line in errors) or said.strip()
 
 
 def _pip(python: PythonBuild) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from envgraph.errors import PlatformError
+from envgraph.testing import container
 from envgraph.testing.base import Base, make_base
 from envgraph.testing.container import LayoutBlobs, image_digest, probe, run_in_image
 from envgraph_store.digest import Digest
@@ -84,6 +86,14 @@ def test_what_elf_files_need_comes_along(tmp_path: Path, need: Callable[[str], s
         base.layout, ["/workspace/skopeo", "--version"], runtime=runtime, workspace=workspace
     )
     assert done.stdout.startswith("skopeo version"), done.stderr
+
+
+def test_without_a_runtime_every_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "RUNTIMES", ("absent-one", "absent-two"))
+    with pytest.raises(PlatformError) as caught:
+        container.find_runtime()
+    assert caught.value.diagnostics[0].code == "no-container-runtime"
+    assert "absent-one: not installed; absent-two: not" in caught.value.diagnostics[0].detail
 
 
 def test_names_in_the_index(base: Base) -> None:

@@ -118,3 +118,9 @@ def test_debians_python_finds_site_packages(tmp_path: Path) -> None:
     found = run(prefix / "bin" / "python", "-I", "-c", script).split()
     site = f"{prefix}/{maker.python.site_packages}"
     assert found == [str(prefix), site, site]
+
+
+def test_a_wheel_that_is_nowhere_is_said_in_pips_words(tmp_path: Path) -> None:
+    maker = ChannelMaker(tmp_path)
+    with pytest.raises(RuntimeError, match=r"pip download failed: .*envgraph-no-such-thing"):
+        maker.add_wheels(["./envgraph-no-such-thing.whl"])
