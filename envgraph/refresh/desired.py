@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
@@ -100,11 +100,12 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
 def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desired:
     """Find or solve every lock and lay out the graph; one bad environment stops no other."""
     gathered = _Gathered()
-    problems = [_promoted(problem) for problem in loaded.diagnostics]
+    problems = [d for d in loaded.diagnostics if d.code != "reserved-prefix"]
     inputs = list(loaded.inputs)
     for spec in loaded.specs:
-        if reserved_prefix(spec.name, config.reserved_prefixes) is not None:
-            continue  # reading it has said so
+        if (prefix := reserved_prefix(spec.name, config.reserved_prefixes)) is not None:
+            problems.append(_reserved(spec, prefix))
+            continue
         inputs.append(str(lockfile_path(config.root, spec.name)))
         problem: Diagnostic | None = None
         if spec.build is not None:
@@ -170,11 +171,15 @@ def _gather(
     )
 
 
-def _promoted(problem: Diagnostic) -> Diagnostic:
-    """A reserved name is a remark on a file, and refused where it would be registered."""
-    if problem.code == "reserved-prefix":
-        return replace(problem, severity="error")
-    return problem
+def _reserved(spec: EnvironmentSpec, prefix: str) -> Diagnostic:
+    """Such a name may be read, and not registered (rows M46 to M48)."""
+    return Diagnostic(
+        "reserved-prefix",
+        f"the name {spec.name!r} begins with the reserved prefix {prefix!r}",
+        "such names belong to curated environments",
+        spec.source,
+        f"choose another name, for example {'my-' + spec.name!r}",
+    )
 
 
 def _about(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
