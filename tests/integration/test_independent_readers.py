@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from envgraph.image.bases import open_layer
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.oci_export import export_oci
 from envgraph.lock.images import resolve_base
+from envgraph.model.reference import BadReferenceError, parse_registry_reference
 from envgraph.testing.base import make_base
 from envgraph.testing.layouts import AMD64, LayoutMaker, MadeImage, Platform, tar_bytes
 from envgraph_store import Digest, Store
@@ -340,3 +342,24 @@ def test_we_read_what_umoci_writes(tmp_path: Path) -> None:
     run(umoci, "repack", "--image", f"{layout}:one", str(tmp_path / "bundle"))
     base = resolve_base("oci:layout:one", str(layout), "linux-64")
     assert len(base.locked.layers) == 1
+
+
+def test_skopeo_agrees_on_what_a_reference_is() -> None:
+    """Its parser is docker's own; a reference that it takes fails on the missing file."""
+    skopeo = require_tool("skopeo")
+    random = Random(57)
+    pieces = ["-", "__", "___", ".", "/", ":", "a", "b1", "A", "localhost", "5000", "docker.io"]
+    accepted = 0
+    for _ in range(100):
+        text = "".join(random.choices(pieces, k=random.randint(1, 5)))
+        words = [skopeo, "inspect", f"docker-archive:/nowhere.tar:{text}"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        theirs = "no such file" in done.stderr
+        accepted += theirs
+        try:
+            parse_registry_reference(text)
+        except BadReferenceError:
+            assert not theirs, text
+        else:
+            assert theirs, text
+    assert accepted > 10
