@@ -15,6 +15,7 @@ _BRACKETS: Final = re.compile(r"\[[^\[\]]*\]\s*$")
 _VERSION: Final = re.compile(r"(?:===?|==?|!=|>=|<=|~=|>|<)?\s*\^?[A-Za-z0-9_.*+!\-]+\$?", re.ASCII)
 _BUILD: Final = re.compile(r"[A-Za-z0-9_.*+^$|()\-\[\]?]+", re.ASCII)
 _OPERATOR_RUN: Final = re.compile(r"[=<>!~]+")
+_EPOCH: Final = re.compile(r"(?<=[0-9])!(?=[0-9])")
 _OPERATORS: Final = frozenset({"=", "==", "===", "!=", ">", ">=", "<", "<=", "~=", "!=="})
 MAX_LENGTH: Final = 1000
 SELECTOR: Final = re.compile(r"sel\(\s*(?P<platform>[A-Za-z0-9_-]+)\s*\)")
@@ -80,7 +81,7 @@ def _constraint_problem(name: str, text: str) -> tuple[str, str] | None:
                 "put the line under `- pip:`",
             )
         return f"{text[:40]!r} after {name} is no version", f"write {name}=1.2 or {name}>=1.2,<2"
-    for run in _OPERATOR_RUN.findall(text):
+    for run in _OPERATOR_RUN.findall(_EPOCH.sub(".", text)):
         if run not in _OPERATORS:
             return f"{run!r} is no operator", "use =, ==, !=, >, >=, <, <= or ~="
     if text[-1] in "=<>!~,|":

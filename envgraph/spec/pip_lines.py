@@ -16,6 +16,8 @@ from envgraph.spec.reading import Reading
 from envgraph.spec.yaml_text import decode, has_template
 
 _MAX_LINES: Final = 100_000
+_MAX_DEPTH: Final = 50
+_MAX_FILES: Final = 1000
 _MAX_LENGTH: Final = 100_000
 """Characters of a line with its hash options."""
 _MAX_NAMED: Final = 4000
@@ -32,7 +34,7 @@ _WITH_VALUE: Final = frozenset(
 _BARE: Final = frozenset({"--no-index", "--pre", "--prefer-binary", "--require-hashes"})
 _FILES: Final = frozenset({"--requirement", "--constraint", "--editable"})
 _KNOWN: Final = _WITH_VALUE | _BARE | _FILES
-_LONG_OPTION: Final = re.compile(r"(--[A-Za-z][A-Za-z0-9-]*)(?:(?:\s*=\s*|\s+)(.*)|())", re.DOTALL)
+_LONG_OPTION: Final = re.compile(r"(--[A-Za-z][A-Za-z0-9-]*)(?:[\s=]\s*=?\s*(.*))?", re.DOTALL)
 _PER_LINE: Final = re.compile(
     r"\s+--(?P<name>hash|config-settings?|global-option|install-option)[ =]"
     r"(?P<value>\"[^\"]*\"|'[^']*'|\S+)"
@@ -41,7 +43,7 @@ _HASH: Final = re.compile(r"(sha256|sha384|sha512):([0-9a-fA-F]+)")
 _HASH_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _COMMENT: Final = re.compile(r"(^|\s)#.*$")
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-_SINGLE_EQUALS: Final = re.compile(r"(?<![=<>!~])=(?!=)")
+_SINGLE_EQUALS: Final = re.compile(r"(?<![=<>!~])=(?![=<>])")
 _VCS: Final = re.compile(r"(git|hg|svn|bzr)(\+[a-z]+)?(://|@)", re.IGNORECASE)
 _ARCHIVE: Final = re.compile(r"\.(whl|zip|tar\.gz|tgz|tar\.bz2|tar\.xz|tar)$", re.IGNORECASE)
 
@@ -60,6 +62,7 @@ class PipReader:
         self.folder = folder
         self.lines: list[PipLine] = []
         self._open_files: list[str] = []
+        self._included = 0
 
     def add(
         self, text: str, source: SourceLocation, folder: str, *, constraint: bool = False
@@ -136,6 +139,13 @@ class PipReader:
             self._error("requirements-cycle", f"{value} includes itself", source,
                         "take one of the -r or -c lines out")  # fmt: skip
             return
+        self._included += 1
+        if len(self._open_files) >= _MAX_DEPTH or self._included > _MAX_FILES:
+            raise InputError(
+                f"more than {_MAX_DEPTH} requirements files in each other, or {_MAX_FILES} in all",
+                code="too-deep",
+                source=source,
+            )
         data = self.reading.read(path, source, "")
         if data is None:
             return
@@ -263,15 +273,12 @@ class PipReader:
 
 def _split_option(line: str) -> tuple[str, str]:
     """``--opt=value``, ``--opt value``, ``-rvalue`` → the long name and the value."""
-    match = re.match(
-        r"(--[A-Za-z][A-Za-z0-9-]*|-[A-Za-z])(?:\s*=\s*|\s+|(?<=^-[A-Za-z])|$)(.*)", line
-    )
+    if not line.startswith("--"):
+        return _SHORT.get(line[:2], line[:2]), line[2:].lstrip(" =\t").strip()
+    match = _LONG_OPTION.fullmatch(line)
     if match is None:
         return line.split()[0], ""
-    name = match[1]
-    if not name.startswith("--"):
-        return _SHORT.get(name, name), line[2:].lstrip(" =\t").strip()
-    return _SHORT.get(name, name), (match[2] or "").strip()
+    return _SHORT.get(match[1], match[1]), (match[2] or "").strip()
 
 
 def _is_path(text: str) -> bool:

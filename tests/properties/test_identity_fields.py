@@ -260,7 +260,7 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(DOCUMENTS, DOCUMENTS)
 def test_different_documents_have_different_bytes(one: Any, two: Any) -> None:
     import json

@@ -189,7 +189,9 @@ def test_m43_the_file_name_and_the_way_of_inclusion_have_no_effect(tmp_path: Pat
     assert definition(tmp_path, conda=without) == first
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.randoms(use_true_random=False))
 def test_m43_the_style_of_the_yaml_has_no_effect(tmp_path: Path, rng: random.Random) -> None:
     spec = load(tmp_path)

@@ -41,9 +41,9 @@ def test_normal_form_lowers_the_name_and_nothing_else(text: str, normal: str) ->
         "ipywidgets==8.*", "_libgcc_mutex=0.1=main", "zlib ==1.2.13", "defaults::libgomp",
         "python =3.11.0", "xsv 0.13", "make   ==4.3", "numpy>=1.21.6,<=1.23.5", "a 1.0 py37_0",
         "a[version='>=1', build=x]", "a >=1|<0.5", "a !=1.0", "a >1,!=1.5,<2", "a==1.0=py*_0",
-        "a=1.0|1.1", "a *", "a * *cuda", "r-base", "a==2023c", "foo=1!2.0", "a>=1.0a0", "a=1.0+local",
+        "a=1.0|1.1", "a *", "a * *cuda", "r-base", "a==2023c", "foo=1!2.0", "a>=1.0a0",
         "ca-certificates=2023.08.22=h06a4308_0", "./local::x", "file:///srv/channel::x", "__glibc",
-        "x=1.*=py3?_*", "x[md5=abc]", "x=1.0[build=y]", "*[track_features=z]", "x^1.0".replace("^", "="),
+        "x=1.*=py3?_*", "x[md5=abc]", "x=1.0[build=y]", "*[track_features=z]", "a=1.0+local",
     ],
 )  # fmt: skip
 def test_every_spelling_of_the_wild_is_taken(text: str) -> None:
@@ -54,8 +54,8 @@ def test_every_spelling_of_the_wild_is_taken(text: str) -> None:
     "text",
     [
         "-r requirements.txt", "-e .", "::a", "a >>1", "a =>1", "a>=", "a,", "a@1", "a; python<3",
-        "a b c d !", "https://h.example/a-1-0.conda", "/a", "=1", "a-1.0-0.tar.bz2", "a==1==2==", "a$",
-        "a>=1,,<2",
+        "a b c d !", "https://h.example/a-1-0.conda", "/a", "=1", "a-1.0-0.tar.bz2", "a==1==2==",
+        "a>=1,,<2", "a$",
     ],
 )  # fmt: skip
 def test_what_no_solver_could_read_is_found_early(text: str) -> None:

@@ -174,6 +174,13 @@ def test_a_deep_chain_of_files_ends(read: Read) -> None:
     assert [d.code for d in result.diagnostics] == ["too-deep"]
 
 
+def test_files_that_double_end(read: Read) -> None:
+    files: dict[str, str | bytes] = {"environment.yml": conda("-r r0.txt")}
+    files |= {f"r{i}.txt": f"-r r{i + 1}.txt\n" * 2 for i in range(40)}
+    files["r40.txt"] = ""
+    assert [d.code for d in read(files).diagnostics] == ["too-deep"]
+
+
 def test_projects(read: Read, said: Said, tmp_path: Path) -> None:
     (tmp_path / "x-1.0-py3-none-any.whl").write_bytes(b"wheel")
     result = read(

@@ -84,9 +84,9 @@ def test_what_is_refused_names_its_place(text: bytes, expected: list[str]) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        b"\xef\xbb\xbfa: 1\n", b"a: 1\r\n", b"a: 1\r", b"a: 1", b"---\na: 1\n...\n", b"a: !!str 1\n",
+        b"\xef\xbb\xbfa: 1\n", b"a: 1\r\n", b"a: 1\r", b"a: 1", b"---\na: 1\n...\n",
         b"%YAML 1.1\n---\na: 1\n", b"a: &x 1\n", b"'a': \"1\"\n", b"a: >-\n  1\n", b"{a: 1}\n",
-        b"a: !!int 1\n", b"a: 1 # comment\n",
+        b"a: !!str 1\n", b"a: !!int 1\n", b"a: 1 # comment\n",
     ],
 )  # fmt: skip
 def test_what_is_accepted_is_the_same(text: bytes) -> None:
