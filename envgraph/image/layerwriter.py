@@ -77,9 +77,13 @@ class LayerWriter:
 
     def add_file(self, path: str, data: bytes, *, executable: bool = False) -> None:
         """A whole file."""
-        self.begin_file(path, len(data), executable=executable)
-        self.feed(data)
-        self.end_file(len(data))
+        size = len(data)
+        buffer = self._buffer
+        buffer += tarwrite.file_header(self._name(path), size, executable=executable)
+        buffer += data
+        buffer += tarwrite.padding(size)
+        if len(buffer) >= PIECE:
+            self._flush()
         if path.startswith(ENV_VARS) and path.endswith(".json"):
             self._env_documents[path] = data
 
