@@ -251,8 +251,9 @@ def _lock_steps(target: Target) -> list[Step]:
         lock = locked.lock
         key = node_key("lock", {"pin": lock.pin_key, "lock": locked.identity})
         title = f"{target.name} ({platform})" if len(target.platforms) > 1 else target.name
+        count = len(lock.packages)
         reason = {
-            "new": f"{len(lock.packages)} packages pinned now",
+            "new": f"{count} package{'' if count == 1 else 's'} pinned now",
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
@@ -262,6 +263,8 @@ def _lock_steps(target: Target) -> list[Step]:
             settled, reason = True, "pinned before"
         if locked.origin == "committed" and not settled:
             reason = "pinned in the lockfile; new to this store"
+            if target.pinned:
+                reason = "the lockfile holds other platforms too: it is written anew"
         steps.append(
             Step(key, "lock", title, "keep" if settled else "resolve", reason, None, (target.name,))
         )
