@@ -160,7 +160,12 @@ class Workspace:
         )
         desired = desire(self.config, loaded, finder)
         inventory = observe(
-            self.store, self.config.id, desired.graph, desired.targets, desired.subjects
+            self.store,
+            self.config.id,
+            desired.graph,
+            desired.targets,
+            desired.subjects,
+            everything=bool(question.replace),
         )
         plan = make_plan(
             desired.targets,

@@ -96,8 +96,13 @@ def observe(
     graph: BuildGraph,
     targets: Sequence[Target],
     subjects: Mapping[NodeKey, Subject],
+    *,
+    everything: bool = False,
 ) -> Inventory:
-    """Read as little as the plan needs: a whole image's layers are not opened."""
+    """Read as little as the plan needs: a whole image's layers are not opened.
+
+    ``everything``: they are, since the plan will build some of them again.
+    """
     generation = store.generation()
     observer = Observer(store)
     built: set[NodeKey] = set()
@@ -120,7 +125,7 @@ def observe(
                 built.add(key)
         elif observer.layer(key) is not None:
             built.add(key)
-        if key not in built or node.kind == "image-index":
+        if everything or key not in built or node.kind == "image-index":
             waiting.extend(node.needs)
     for key, subject in subjects.items():
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
