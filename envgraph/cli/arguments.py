@@ -146,6 +146,10 @@ def common_of(values: Values, environment: dict[str, str]) -> Common:
     """The common flags as one value; UsageError where two of them exclude each other."""
     if values.on("--quiet") and values.on("--verbose"):
         raise UsageError("--quiet and -v exclude each other")
+    try:
+        os.getcwd()  # noqa: PTH109  what is asked is whether there is one
+    except OSError:
+        raise UsageError("the folder that this was started in is gone", code="no-folder") from None
     folder = Path(values.text("-C") or ".")
     if not folder.is_dir():
         raise UsageError(f"-C {folder}: no such folder", code="no-folder")

@@ -60,14 +60,9 @@ def store_failure(error: BaseException) -> tuple[int, tuple[Diagnostic, ...]] | 
 def _system_failure(error: OSError) -> Diagnostic:
     code, text, hint = _SYSTEM[error.errno or 0]
     name = error.filename
-    shown = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
-    return Diagnostic(
-        code,
-        text if shown is None else f"{shown}: {text}",
-        "" if error.strerror is None else error.strerror,
-        None if shown is None else SourceLocation(shown),
-        hint,
-    )
+    place = SourceLocation(os.fsdecode(name)) if isinstance(name, (str, bytes)) else None
+    said = error.strerror or ""
+    return Diagnostic(code, text, "" if said.lower() in text else said, place, hint)
 
 
 def state_folder() -> Path:

@@ -27,28 +27,33 @@ def main() -> NoReturn:
             code, leave_at_once = run_command(argv)
     except KeyboardInterrupt:
         code, leave_at_once = 130, True
+    _flush()
     # The interpreter can crash on its way out once rattler was used, and it waits for
     # threads that an interrupt left behind. The exit code must not lie for either.
     if leave_at_once or "rattler" in sys.modules:
-        _flush()
         os._exit(code)
     sys.exit(code)
 
 
 def _quick_answer(argv: Sequence[str]) -> int | None:
     """``plan`` with nothing to do, answered from the snapshot; None: take the full path."""
-    if "plan" not in argv:
+    if "plan" not in argv or sys.stdout is None:
         return None
     try:
         from envgraph.refresh.quick import answer
-    except ImportError:
+
+        return answer(list(argv))
+    except BrokenPipeError:
+        return 0  # whoever asked does not want to know any more
+    except (ImportError, OSError):
         return None
-    return answer(list(argv))
 
 
 def _flush() -> None:
+    """Hand out what is left; a stream that takes no more is none of the interpreter's."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from envgraph.cli.arguments import (
     Invocation,
@@ -60,8 +61,8 @@ def run_command(argv: Sequence[str]) -> tuple[int, bool]:
     json = asked_before_parsing(argv, "--json")
     verbose = asked_before_parsing(argv, "-v", "--verbose")
     console = Console(
-        sys.stdout,
-        sys.stderr,
+        sys.stdout or _closed(),
+        sys.stderr or _closed(),
         os.environ,
         no_color=asked_before_parsing(argv, "--no-color"),
         quiet=asked_before_parsing(argv, "--quiet", "-q"),
@@ -74,6 +75,11 @@ def run_command(argv: Sequence[str]) -> tuple[int, bool]:
         code, diagnostics = judge(error, argv, verbose=verbose, terminated=signals.terminated)
         report_failure(console, code, diagnostics, json=json)
         return code, not isinstance(error, Exception)
+
+
+def _closed() -> TextIO:
+    """What stands for a stream that was closed before we began: it holds nothing."""
+    return io.StringIO()
 
 
 def _dispatch(argv: Sequence[str], console: Console) -> int:
@@ -91,7 +97,7 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
     if values.on("--version"):
         return _version(console, json=values.on("--json"))
     common = common_of(values, dict(os.environ))
-    session = Session(common, console, sys.stdin, os.environ)
+    session = Session(common, console, sys.stdin or _closed(), os.environ)
     code: int = module.run(module.read(values), session)
     return _conclude(session, code)
 

@@ -48,6 +48,11 @@ class Done:
         """The last object on stderr: an error."""
         return json.loads(self.err.splitlines()[-1])
 
+    @property
+    def problem_code(self) -> str:
+        """The code of the first problem that was printed for people."""
+        return self.err.partition("[")[2].partition("]")[0]
+
     def __str__(self) -> str:
         parts = [f"$ {self.line}\n{self.out}"]
         if self.err:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Cli
+
 # A verb that says when it runs, then waits; the second word is done between two waits.
 WAITING = """
 import select, signal, sys, types
@@ -111,19 +113,38 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         assert process.returncode == 143
 
 
-def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["--help", "doctor", "plan", "list"])
+def test_a_closed_pipe_is_quiet(line: str, demo: Cli) -> None:
+    if line == "plan":
+        assert demo("apply --quiet").code == 0
+        assert demo("plan").code == 0
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         done = subprocess.run(
-            [sys.executable, "-m", "envgraph", "--help"],
+            [sys.executable, "-m", "envgraph", line],
             stdout=pipe,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "HOME": str(tmp_path)},
+            cwd=demo.folder,
+            env=demo.environment,
         )
     assert done.returncode == 0
-    assert done.stderr == ""
+    assert "Broken" not in done.stderr
+    assert "error" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["--version", "plan", "list"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_were_closed_before(line: str, closed: str, demo: Cli) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m envgraph {line} {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=demo.folder,
+        env=demo.environment,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_answer_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

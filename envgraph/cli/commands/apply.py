@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from envgraph.cli.commands.plan import REPLACE, TARGET
+from envgraph.cli.commands.plan import REPLACE, TARGET, check_replaced
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.errors import Diagnostic, UsageError
@@ -86,6 +86,7 @@ def run(arguments: Arguments, session: Session) -> int:
                 replace=arguments.replace,
             )
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
+        check_replaced(plan, arguments.replace)
         if not plan.changes:
             return _nothing_to_do(plan, session, workspace)
         if not _approved(plan, arguments, session, asked=saved is not None):

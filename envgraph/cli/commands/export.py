@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from envgraph.cli.commands.show import REFERENCE
+from envgraph.cli.commands.show import REFERENCE, reference
 from envgraph.cli.options import Flag, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.errors import NotFoundError, UsageError
@@ -69,7 +69,7 @@ def read(values: Values) -> Arguments:
         )
     output = values.text("--output")
     return Arguments(
-        values.word("REF") or "",
+        reference(values),
         chosen,
         None if output in (None, "-") else Path(str(output)),
         values.text("--platform"),

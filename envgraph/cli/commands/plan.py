@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from envgraph.cli.options import Flag, Operand, Signature, Values
+from envgraph.cli.options import Flag, Operand, Signature, Values, nearest
 from envgraph.cli.session import Session
+from envgraph.errors import UsageError
 
 if TYPE_CHECKING:
     from envgraph.plan.plan import Plan
@@ -70,6 +72,7 @@ def run(arguments: Arguments, session: Session) -> int:
             session.paths(arguments.files), targets=arguments.targets, replace=arguments.replace
         )
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
+        check_replaced(plan, arguments.replace)
         document = json.dumps(plan.to_json(all_steps=arguments.all_steps))
         if session.common.json:
             session.console.raw(document)
@@ -89,6 +92,19 @@ def run(arguments: Arguments, session: Session) -> int:
                 warnings=plain_text(session.notices),
             )
     return EXIT_CHANGES if arguments.detailed_exitcode and plan.changes else 0
+
+
+def check_replaced(plan: Plan, names: Sequence[str]) -> None:
+    """UsageError for a name of ``--replace`` that no package and no environment has."""
+    known = {node.name for node in plan.graph} | {c.target.name for c in plan.environments}
+    for name in names:
+        if name not in known:
+            guess = nearest(name, known)
+            raise UsageError(
+                f"--replace {name!r}: no package and no environment here is named so",
+                code="unknown-replace",
+                hint=f"did you mean {guess}?" if guess else "",
+            )
 
 
 def show_plan(plan: Plan, session: Session) -> None:

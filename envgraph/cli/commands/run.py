@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from envgraph.cli.commands.show import REFERENCE
+from envgraph.cli.commands.show import REFERENCE, reference
 from envgraph.cli.options import Flag, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.errors import UsageError
@@ -35,13 +35,13 @@ class Arguments:
 
 def read(values: Values) -> Arguments:
     """The verb's arguments; UsageError without a command."""
-    reference = values.word("REF") or ""
+    name = reference(values)
     if not values.rest:
         raise UsageError(
             "run needs a command",
-            hint=f"put it after `--`: envgraph run {reference} -- python -V",
+            hint=f"put it after `--`: envgraph run {name} -- python -V",
         )
-    return Arguments(reference, values.rest, values.on("--container"))
+    return Arguments(name, values.rest, values.on("--container"))
 
 
 def run(arguments: Arguments, session: Session) -> int:

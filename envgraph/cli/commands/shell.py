@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from envgraph.cli.commands.show import REFERENCE
+from envgraph.cli.commands.show import REFERENCE, reference
 from envgraph.cli.options import Signature, Values
 from envgraph.cli.session import Session
 
@@ -26,7 +26,7 @@ class Arguments:
 
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
-    return Arguments(values.word("REF") or "")
+    return Arguments(reference(values))
 
 
 def run(arguments: Arguments, session: Session) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 
 from envgraph.cli.options import Operand, Signature, Values
 from envgraph.cli.session import Session
+from envgraph.errors import UsageError
 
 REFERENCE: Final = Operand("REF", "NAME, NAME:VERSION, NAME@latest or a definition digest")
 SIGNATURE: Final = Signature(
@@ -23,9 +24,19 @@ class Arguments:
     reference: str
 
 
+def reference(values: Values) -> str:
+    """The REF that was given; UsageError for bytes that no name can hold."""
+    word = values.word(REFERENCE.name) or ""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{word!r} is no name: it is not text in UTF-8") from None
+    return word
+
+
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
-    return Arguments(values.word("REF") or "")
+    return Arguments(reference(values))
 
 
 def run(arguments: Arguments, session: Session) -> int:
