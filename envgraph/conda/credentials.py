@@ -20,6 +20,8 @@ from envgraph.errors import InputError
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)")
 _TOKEN: Final = re.compile(r"/t/([^/]+)(?=/|$)")
 _URL_USERINFO: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@'\"]+@")
+_TOKEN_IN_URL: Final = re.compile(r"(://[^\s'\"]*?)/t/[^/\s:'\"]+")
+_TOKEN_IN_PATH: Final = re.compile(r"/t/[^/\s]+/")
 _MASK: Final = "***"
 _SHORTEST_SECRET: Final = 4
 
@@ -105,7 +107,8 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted({s for s in secrets if len(s) >= _SHORTEST_SECRET}, key=len)[::-1]:
         text = text.replace(secret, _MASK)
     text = _URL_USERINFO.sub(rf"\1{_MASK}@", text)
-    return re.sub(r"/t/[^/\s]+/", f"/t/{_MASK}/", text)
+    text = _TOKEN_IN_URL.sub(rf"\1/t/{_MASK}", text)
+    return _TOKEN_IN_PATH.sub(f"/t/{_MASK}/", text)
 
 
 def userinfo(url: str) -> tuple[str, str] | None:

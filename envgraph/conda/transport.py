@@ -9,6 +9,7 @@ on a 206 that continues exactly where the bytes stopped.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import random
 import ssl
@@ -242,6 +243,7 @@ class Transport:
         key = proxy or ""
         pool = self._pools.get(key)
         if pool is None:
+            logging.getLogger("urllib3.connectionpool").addFilter(_mask_log)
             common: dict[str, Any] = {
                 "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
                 "ssl_context": trusted_certificates(self.environ),
@@ -261,6 +263,12 @@ class Transport:
                 pool = urllib3.PoolManager(**common)
             self._pools[key] = pool
         return pool
+
+
+def _mask_log(record: logging.LogRecord) -> bool:
+    """urllib3 logs paths, and a conda token is part of one."""
+    record.msg, record.args = credentials.mask(record.getMessage()), ()
+    return True
 
 
 def trusted_certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
