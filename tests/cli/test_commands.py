@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,9 +106,12 @@ def test_run_passes_arguments_exit_code_and_streams(demo: Cli) -> None:
     demo.write("script.sh", 'echo "$MODE $SETTINGS_MODE $1"; cat; exit 9\n')
     assert demo("apply --quiet").code == 0
     done = subprocess.run(
-        ["python3", "-m", "envgraph", "run", "train", "--", "/bin/sh", "script.sh", "--json"],
+        [
+            sys.executable,
+            *["-m", "envgraph", "run", "train", "--", "/bin/sh", "script.sh", "--json"],
+        ],
         cwd=demo.folder,
-        env={**demo.environment, "PATH": f"{Path(os.sys.executable).parent}:/usr/bin:/bin"},  # type: ignore[attr-defined]
+        env=demo.environment,
         input="input",
         capture_output=True,
         text=True,
