@@ -13,6 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
 import zstandard
 
 from envgraph.image.layer import write_conda_layer
@@ -20,6 +21,7 @@ from envgraph.image.options import LayerOptions
 from envgraph.model.locked import LockedPackage
 from envgraph.testing.channel import PLACEHOLDER, ChannelMaker, File, Link, make_package
 from envgraph_store.digest import Digest
+from tests.services import Channel
 
 INSTALL = """
 import asyncio, json, os, sys
@@ -153,3 +155,66 @@ def test_packages_with_every_trick(tmp_path: Path) -> None:
     # A prefix that makes shebangs too long, and one with a space in it.
     assert compare(channel, names, tmp_path / "long", "/opt/" + "x" * 140, "3.12") == 22
     assert compare(channel, names, tmp_path / "space", "/opt/my env", "3.12") == 22
+
+
+@pytest.mark.slow
+def test_packages_that_run(real_channel: Channel, tmp_path: Path) -> None:
+    major_minor = ".".join(real_channel.python.split(".")[:2])
+    names = ["python", "numpy", "rich", "jinja2", "pyyaml", "pip", "setuptools", "tqdm", "click"]
+    compared = compare(real_channel.folder, names, tmp_path, "/opt/env", major_minor)
+    assert compared > 3000
+
+
+def test_rattler_reads_our_records(tmp_path: Path) -> None:
+    package = make_package(
+        "tool",
+        "1.0",
+        "py_0",
+        ["python >=3.11"],
+        noarch="python",
+        files={"site-packages/t.py": PLACEHOLDER, "share/l": Link("x")},
+        entry_points=["tool = t:main"],
+        constrains=["other <1"],
+        license="MIT",
+    )
+    data = package.to_bytes()
+    locked = LockedPackage(
+        "conda", "tool", "1.0", "py_0", "noarch", Digest.of(data), "conda-forge", noarch="python"
+    )
+    options = LayerOptions(
+        python="3.12", site_packages="lib/python3.12/site-packages", bytecode_key="b"
+    )
+    out: list[bytes] = []
+    write_conda_layer(io.BytesIO(data), locked, options, out.append, lambda *_: b"pyc")
+    raw = zstandard.ZstdDecompressor().stream_reader(b"".join(out), read_across_frames=True).read()
+    record = tmp_path / "tool-1.0-py_0.json"
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        file = tar.extractfile(f"opt/env/conda-meta/{record.name}")
+        assert file is not None
+        record.write_bytes(file.read())
+    read = """
+import json, os, sys
+from rattler import PrefixRecord
+record = PrefixRecord.from_path(sys.argv[1])
+print(json.dumps([
+    record.name.normalized, str(record.version), str(record.build), record.channel, record.file_name,
+    [str(path) for path in record.files],
+]), flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", read, str(record)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [
+        "tool",
+        "1.0",
+        "py_0",
+        "conda-forge",
+        "tool-1.0-py_0.conda",
+        [
+            "bin/tool",
+            "lib/python3.12/site-packages/__pycache__/t.cpython-312.pyc",
+            "lib/python3.12/site-packages/t.py",
+            "share/l",
+        ],
+    ]
