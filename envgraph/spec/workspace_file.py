@@ -34,7 +34,7 @@ _IMAGE_KEYS: Final = frozenset({"compression", "max_layers", "bytecode", "defaul
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VIRTUAL: Final = re.compile(r"__[a-z0-9_]+")
-_VERSION: Final = re.compile(r"[A-Za-z0-9_.+!-]*(=[A-Za-z0-9_.+!-]+)?")
+_VERSION: Final = re.compile(r"[A-Za-z0-9_.+!-]+(=[A-Za-z0-9_.+!-]+)?")
 _SECRET: Final = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -179,11 +179,11 @@ class _Reader:
         if not _VIRTUAL.fullmatch(name.value):
             self.error("virtual-package", f"{quoted(name.value)} is no virtual package", name,
                        "they begin with two underscores: __glibc, __cuda")  # fmt: skip
+        elif isinstance(version, ScalarNode) and (version.is_null or version.boolean is False):
+            merged.pop(name.value, None)
         elif not isinstance(version, ScalarNode) or not _VERSION.fullmatch(version.value.strip()):
             self.error("virtual-package", f"{name.value} needs a version", version,
                        f'write {name.value}: "1.2"')  # fmt: skip
-        elif version.is_null or version.boolean is False:
-            merged.pop(name.value, None)
         else:
             merged[name.value] = version.value.strip()
 
