@@ -73,6 +73,9 @@ class RegistryResolver(Protocol):
     def resolve(self, reference: RegistryReference, platform: Platform) -> ResolvedBase:
         """The image that the reference means now."""
 
+    def find(self, reference: RegistryReference, base: LockedBase) -> ResolvedBase:
+        """The locked image by its digest, in the repository of the reference."""
+
 
 def resolve_base(
     reference: str,
@@ -109,7 +112,13 @@ def resolve_base(
     return _read_image(blobs, found, reference, wanted)
 
 
-def open_base(base: LockedBase, image_path: str | None, platform: str) -> ResolvedBase:
+def open_base(
+    base: LockedBase,
+    image_path: str | None,
+    platform: str,
+    *,
+    registry: RegistryResolver | None = None,
+) -> ResolvedBase:
     """The blobs of a locked base, found by its manifest's digest.
 
     ResolveError when the folder or archive no longer holds it: the lock stays as
@@ -119,7 +128,9 @@ def open_base(base: LockedBase, image_path: str | None, platform: str) -> Resolv
         return ResolvedBase(base)
     parsed = parse_reference(base.reference)
     if isinstance(parsed, RegistryReference):
-        raise _no_registry(parsed)
+        if registry is None:
+            raise _no_registry(parsed)
+        return registry.find(parsed, base)
     wanted = oci_platform(platform)
     if wanted is None or not isinstance(parsed, LocalReference):
         raise InputError(f"{base.reference} holds no image for {platform}", code="base-image")

@@ -19,6 +19,7 @@ from envgraph.errors import (
     ResolveError,
 )
 from envgraph.lock.images import ResolvedBase, open_base, resolve_base
+from envgraph.model.locked import LockedBase
 from envgraph.model.oci import (
     OCI_CONFIG,
     OCI_IMAGE_INDEX,
@@ -192,9 +193,16 @@ def test_a_registry_can_be_plugged_in() -> None:
             assert platform == AMD64
             return resolve_base("scratch", None, "linux-64")
 
+        def find(self, reference: object, base: LockedBase) -> ResolvedBase:
+            return ResolvedBase(base, title=str(reference))
+
     assert resolve_base("python", None, "linux-64", registry=Fake()).locked.is_scratch
     with pytest.raises(OfflineError):
         resolve_base("python", None, "linux-64", registry=Fake(), offline=True)
+    locked = LockedBase("docker.io/library/python:latest", Digest.of(b"manifest"))
+    assert open_base(locked, None, "linux-64", registry=Fake()).locked == locked
+    with pytest.raises(ResolveError, match="no registry plugin"):
+        open_base(locked, None, "linux-64")
 
 
 # Hostile documents: each takes the good manifest (or its text) and makes it bad.
