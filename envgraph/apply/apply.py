@@ -14,14 +14,14 @@ from envgraph.apply.executor import Executor, Outcome, node_failure
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
 from envgraph.apply.toolchain import Toolchains
-from envgraph.errors import EnvgraphError, StalePlanError
+from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
-from envgraph.plan.plan import EnvironmentChange, Plan
+from envgraph.plan.plan import EnvironmentChange, Plan, link_script_warnings
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
@@ -29,7 +29,10 @@ from envgraph_store import Digest, Store
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What apply did. ``failures`` are errors with their node; the rest was kept."""
+    """What apply did. ``failures`` are errors with their node; the rest was kept.
+
+    ``diagnostics`` are remarks on what was built.
+    """
 
     environments: tuple[Mapping[str, Any], ...]
     built: int
@@ -37,6 +40,7 @@ class ApplyResult:
     bytes_written: int
     seconds: float
     failures: tuple[EnvgraphError, ...]
+    diagnostics: tuple[Diagnostic, ...]
     interrupted: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +109,7 @@ class Applier:
             bytes_written=builder.bytes_written,
             seconds=self._clock() - began,
             failures=tuple(failures),
+            diagnostics=tuple(link_script_warnings(plan.graph, builder.link_scripts)),
             interrupted=outcome.interrupted,
         )
 

@@ -64,6 +64,7 @@ class NodeBuilder:
         self._users = _users(graph, subjects)
         self.bytes_written = 0
         self.layers_built = 0
+        self.link_scripts: dict[NodeKey, tuple[str, ...]] = {}
 
     # -- batches ---------------------------------------------------------
 
@@ -187,6 +188,8 @@ class NodeBuilder:
         batch.put_action(str(node.key), record | layer.to_json())
         with self._lock:
             self.layers_built += 1
+            if node.package is not None and content.post_link_scripts:
+                self.link_scripts[node.key] = content.post_link_scripts
             self.bytes_written += content.size
 
     # -- images ----------------------------------------------------------

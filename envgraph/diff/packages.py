@@ -49,8 +49,8 @@ class PackageChange:
         return {
             "manager": self.manager,
             "name": self.name,
-            "from": None if self.before is None else _label(self.before, self.after),
-            "to": None if self.after is None else _label(self.after, self.before),
+            "from": None if self.before is None else self.before.label(self.after),
+            "to": None if self.after is None else self.after.label(self.before),
             "direct": self.direct,
             "major": self.major,
         }
@@ -59,15 +59,6 @@ class PackageChange:
 def _major(version: str) -> tuple[str, str]:
     match = _FIRST_NUMBER.match(version)
     return (match.group(1) or "0", match.group(2).lstrip("0")) if match else ("", version)
-
-
-def _label(package: LockedPackage, other: LockedPackage | None) -> str:
-    """The version; with the build, or the start of the hash, where that is the difference."""
-    if other is None or package.version != other.version:
-        return package.version
-    if package.build != other.build:
-        return f"{package.version} {package.build}"
-    return f"{package.version} {package.build} ({package.sha256.hex[:12]})"
 
 
 def compare_packages(

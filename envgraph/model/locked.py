@@ -70,6 +70,14 @@ class LockedPackage:
         """``numpy 2.1.0 py312h_0`` for people."""
         return " ".join(part for part in (self.name, self.version, self.build) if part)
 
+    def label(self, other: LockedPackage | None) -> str:
+        """The version; with the build, or the hash's start, where that tells it from ``other``."""
+        if other is None or self.version != other.version:
+            return self.version
+        if self.build != other.build:
+            return f"{self.version} {self.build}"
+        return f"{self.version} {self.build} ({self.sha256.hex[:12]})"
+
 
 @dataclass(frozen=True, slots=True)
 class BaseLayer:

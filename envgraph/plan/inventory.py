@@ -18,13 +18,14 @@ class Inventory:
     ``built``: nodes whose result is whole. ``images``: the digests of image nodes
     that are built, or that can be computed because every layer is known.
     ``latest`` and ``taken``: versions by environment name. ``previous_locks``: the
-    locks of the latest versions, by name and platform.
+    locks of the latest versions, by name and platform. ``link_scripts``: what known
+    layers' packages would run when they are installed, and never run in an image.
     """
 
     built: frozenset[NodeKey] = frozenset()
     images: Mapping[NodeKey, Digest] = field(default_factory=dict)
-    archives: frozenset[Digest] = frozenset()
     latest: Mapping[str, VersionRecord] = field(default_factory=dict)
     taken: Mapping[str, Mapping[str, VersionRecord]] = field(default_factory=dict)
     previous_locks: Mapping[str, Mapping[str, LockedEnvironment]] = field(default_factory=dict)
+    link_scripts: Mapping[NodeKey, tuple[str, ...]] = field(default_factory=dict)
     generation: str = ""

@@ -5,48 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
+from envgraph.plan.steps import ACTIONS, LAYER_KINDS, Action, Step, lock_steps, node_steps
 from envgraph.plan.target import Target
 from envgraph_store.digest import Digest
-
-Action = Literal["keep", "resolve", "pull", "build", "push", "tag"]
-ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push", "tag")
-LAYER_KINDS: Final = frozenset(
-    {"root-layer", "docker-step", "conda-package", "pip-package", "layer-group", "activation-layer"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One node (or one lock) and what will be done about it, and why."""
-
-    key: NodeKey
-    kind: str
-    name: str
-    action: Action
-    reason: str
-    bytes: int | None
-    environments: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The step as CONTRACT.md has it."""
-        return {
-            "key": str(self.key),
-            "kind": self.kind,
-            "name": self.name,
-            "action": self.action,
-            "reason": self.reason,
-            "bytes": self.bytes,
-            "environments": list(self.environments),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +123,10 @@ def make_plan(
     """
     problems = list(diagnostics)
     changes = [_change(target, inventory, problems) for target in targets]
-    node_steps = _node_steps(graph, inventory, changes, frozenset(replace))
-    steps = [step for target in targets for step in _lock_steps(target)]
-    steps += node_steps
+    problems += link_script_warnings(graph, inventory.link_scripts)
+    moved = [package for change in changes for package in change.packages]
+    steps = [step for target in targets for step in lock_steps(target)]
+    steps += node_steps(graph, inventory, moved, frozenset(replace))
     steps += [_tag_step(change) for change in changes]
     return Plan(tuple(changes), tuple(steps), graph, tuple(problems), inventory.generation)
 
@@ -234,6 +204,22 @@ def _taken(target: Target, version: str, changed: tuple[str, ...]) -> Diagnostic
     )
 
 
+def link_script_warnings(
+    graph: BuildGraph, scripts: Mapping[NodeKey, tuple[str, ...]]
+) -> list[Diagnostic]:
+    """One warning for each package with scripts that an installer would run."""
+    return [
+        Diagnostic(
+            "post-link",
+            f"{graph[key].name} has link scripts, which do not run in an image",
+            f"{', '.join(found)}; needed by {', '.join(graph.environments(key))}",
+            hint="most only print a message; if it matters, a docker step can run them",
+            severity="warning",
+        )
+        for key, found in scripts.items()
+    ]
+
+
 def _no_libc(target: Target) -> Diagnostic:
     return Diagnostic(
         "no-libc",
@@ -243,32 +229,6 @@ def _no_libc(target: Target) -> Diagnostic:
         "name a base with glibc: `image: oci:PATH`, or image.default_base in envgraph.yaml",
         "warning",
     )
-
-
-def _lock_steps(target: Target) -> list[Step]:
-    steps = []
-    for platform, locked in target.platforms.items():
-        lock = locked.lock
-        key = node_key("lock", {"pin": lock.pin_key, "lock": locked.identity})
-        title = f"{target.name} ({platform})" if len(target.platforms) > 1 else target.name
-        count = len(lock.packages)
-        reason = {
-            "new": f"{count} package{'' if count == 1 else 's'} pinned now",
-            "edited": "the lockfile was edited by hand: a new generation of pins",
-            "store": "pinned before; the lockfile is missing or old and will be written",
-            "committed": "pinned in the lockfile",
-        }[locked.origin]
-        settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
-        if locked.origin == "store" and locked.lockfile_current:
-            settled, reason = True, "pinned before"
-        if locked.origin == "committed" and not settled:
-            reason = "pinned in the lockfile; new to this store"
-            if target.pinned:
-                reason = "the lockfile holds other platforms too: it is written anew"
-        steps.append(
-            Step(key, "lock", title, "keep" if settled else "resolve", reason, None, (target.name,))
-        )
-    return steps
 
 
 def _tag_step(change: EnvironmentChange) -> Step:
@@ -283,87 +243,3 @@ def _tag_step(change: EnvironmentChange) -> Step:
         action, reason = "tag", f"{', '.join(change.changed) or 'version'} changed"
     name = f"{target.name}:{change.version}"
     return Step(key, "version", name, action, reason, None, (target.name,))
-
-
-def _node_steps(
-    graph: BuildGraph,
-    inventory: Inventory,
-    changes: Sequence[EnvironmentChange],
-    replace: frozenset[str],
-) -> list[Step]:
-    wanted = _needed(graph, inventory, replace)
-    new_keys = _new_packages(changes)
-    steps = []
-    for node in graph:
-        names = graph.environments(node.key)
-        forced = _is_forced(node, graph, replace)
-        if node.key not in wanted:
-            steps.append(Step(node.key, node.kind, node.name, "keep", "in the store", None, names))
-            continue
-        action: Action = "pull" if node.kind == "base-image" else "build"
-        reason = "asked to be replaced" if forced else _reason(node, new_keys, wanted)
-        size = 0 if node.package and node.package.sha256 in inventory.archives else node.size
-        steps.append(
-            Step(node.key, node.kind, node.name, action, reason, _bytes(node, size), names)
-        )
-    return steps
-
-
-def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
-    """Named itself, or needed by named environments only."""
-    names = graph.environments(node.key)
-    return node.name in replace or (bool(names) and replace.issuperset(names))
-
-
-def _bytes(node: Node, to_fetch: int | None) -> int | None:
-    return node.size if node.size is not None else to_fetch
-
-
-def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) -> frozenset[NodeKey]:
-    """What must be made: final nodes that are missing, and what they lack in turn.
-
-    The inputs of a node that is there are not looked at: a joined layer stands
-    without the layers that it was joined from.
-    """
-    forced = {node.key for node in graph if _is_forced(node, graph, replace)}
-    needed: set[NodeKey] = set()
-    tainted: dict[NodeKey, bool] = {}
-
-    def is_tainted(key: NodeKey) -> bool:
-        if key not in tainted:
-            tainted[key] = False
-            node = graph[key]
-            tainted[key] = key in forced or (
-                bool(forced) and any(is_tainted(need) for need in node.needs)
-            )
-        return tainted[key]
-
-    def visit(key: NodeKey) -> None:
-        if key in needed or (key in inventory.built and not is_tainted(key)):
-            return
-        needed.add(key)
-        for need in graph[key].needs:
-            visit(need)
-
-    for keys in graph.roots.values():
-        for key in keys:
-            visit(key)
-    return frozenset(needed)
-
-
-def _new_packages(changes: Sequence[EnvironmentChange]) -> dict[tuple[str, str], PackageChange]:
-    return {(c.manager, c.name): c for change in changes for c in change.packages}
-
-
-def _reason(
-    node: Node, changed: Mapping[tuple[str, str], PackageChange], wanted: frozenset[NodeKey]
-) -> str:
-    if node.package is not None:
-        change = changed.get((node.package.manager, node.package.name))
-        if change is not None and change.before is not None and change.after is not None:
-            before = change.to_json()["from"]
-            return f"changed from {before}"
-        return "not in the store"
-    if any(need in wanted for need in node.needs):
-        return "made from what is rebuilt"
-    return "not in the store"

@@ -204,4 +204,3 @@ def _needs_builder(spec: EnvironmentSpec, why: str) -> Diagnostic:
         "move what the steps install into the conda file, or build that image elsewhere"
         " and name it with `image: oci:PATH`",
     )
-

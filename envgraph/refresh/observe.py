@@ -107,6 +107,7 @@ def observe(
     observer = Observer(store)
     built: set[NodeKey] = set()
     images: dict[NodeKey, Digest] = {}
+    scripts: dict[NodeKey, tuple[str, ...]] = {}
     waiting = [key for keys in graph.roots.values() for key in keys]
     seen: set[NodeKey] = set()
     while waiting:
@@ -123,18 +124,18 @@ def observe(
         elif node.base is not None:
             if observer.base(node.base):
                 built.add(key)
-        elif observer.layer(key) is not None:
+        elif (layer := observer.layer(key)) is not None:
             built.add(key)
+            if node.package is not None and layer.content.post_link_scripts:
+                scripts[key] = layer.content.post_link_scripts
         if everything or key not in built or node.kind == "image-index":
             waiting.extend(node.needs)
     for key, subject in subjects.items():
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
             images[key] = digest
-    wanted = {n.package.sha256 for n in graph if n.package is not None and n.key not in built}
-    archives = wanted - store.packages.missing(wanted) if wanted else set()
     newest, taken, locks = _versions(store, workspace_id, targets)
     return Inventory(
-        frozenset(built), images, frozenset(archives), newest, taken, locks, generation
+        frozenset(built), images, newest, taken, locks, scripts, generation
     )
 
 

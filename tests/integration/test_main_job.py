@@ -257,3 +257,10 @@ def test_offline_opens_no_connection(tmp_path: Path, http_channel) -> None:  # t
     assert seen > 0
     assert not desk.plan("--offline", "--no-memo")["changes"]
     assert len(http_channel.requests) == seen
+
+
+def test_link_scripts_are_named_because_images_do_not_run_them(desk: Desk) -> None:
+    desk.environment("train", "linker")
+    assert "linker has link scripts" in desk.ok("apply", "-y").err
+    desk.environment("other", "linker", "alpha")
+    assert "linker has link scripts" in desk.ok("plan").err

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from envgraph.cli.commands.plan import REPLACE, TARGET, check_replaced
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
+from envgraph.cli.views.diagnostics import print_diagnostics, redacted
 from envgraph.errors import Diagnostic, UsageError
 
 if TYPE_CHECKING:
@@ -93,10 +94,13 @@ def run(arguments: Arguments, session: Session) -> int:
             session.report([Diagnostic("not-approved", "not applied: the answer was not yes")])
             return 1
         result = _apply(plan, arguments, session, workspace)
+    session.report(result.diagnostics)
     for failure in result.failures:
         session.report(failure.diagnostics)
     _report(result, plan, session)
     if result.interrupted:
+        if not session.common.json:
+            print_diagnostics(session.console, session.problems)
         raise KeyboardInterrupt
     return max((failure.exit_code for failure in result.failures), default=0)
 
@@ -121,19 +125,21 @@ def _nothing_to_do(plan: Plan, session: Session, workspace: Workspace) -> int:
 
     if session.common.json:
         result = workspace.apply(plan, parallelism=1, on_event=lambda event: None)
-        session.console.raw(json.dumps(result.to_json()))
+        _report(result, plan, session)
     else:
         session.console.out(summary_line(plan))
     return 0
 
 
 def _approved(plan: Plan, arguments: Arguments, session: Session, *, asked: bool) -> bool:
+    """Show the plan and ask, where there is somebody; what is asked about is always shown."""
     from envgraph.cli.views.plan import PlanView
 
     console = session.console
-    if not session.common.json and not session.common.quiet:
+    ask = not asked and not arguments.auto_approve and _somebody_is_there(session)
+    if ask or not (session.common.json or session.common.quiet):
         PlanView(console, console.err, verbose=session.common.verbose).print(plan)
-    if asked or arguments.auto_approve or not _somebody_is_there(session):
+    if not ask:
         return True
     console.err()
     console.prompt("Apply this? (yes/no) ")
@@ -160,7 +166,8 @@ def _apply(plan: Plan, arguments: Arguments, session: Session, workspace: Worksp
 
 def _report(result: ApplyResult, plan: Plan, session: Session) -> None:
     if session.common.json:
-        session.console.raw(json.dumps(result.to_json()))
+        said = [redacted(d) for d in (*session.problems, *session.notices)]
+        session.console.raw(json.dumps({**result.to_json(), "diagnostics": said}))
         return
     from envgraph.cli.views.progress import show_result
 

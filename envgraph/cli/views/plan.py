@@ -10,7 +10,8 @@ from envgraph.cli.views.changes import change_lines
 from envgraph.cli.views.console import Console, Piece, Styled, wrap
 from envgraph.cli.views.text import listed, many, size, table
 from envgraph.diff.packages import PackageChange
-from envgraph.plan.plan import EnvironmentChange, Plan, Step
+from envgraph.plan.plan import EnvironmentChange, Plan
+from envgraph.plan.steps import Step
 
 MOST_STEPS: Final = 8
 """Steps listed per environment; ``-v`` lists all."""

@@ -1,0 +1,150 @@
+"""The steps of a plan: what must be done about each lock and node, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from envgraph.diff.packages import PackageChange
+from envgraph.model.canonical import NodeKey, node_key
+from envgraph.model.graph import BuildGraph
+from envgraph.model.locked import LockedPackage
+from envgraph.model.nodes import Node
+from envgraph.plan.inventory import Inventory
+from envgraph.plan.target import Target
+
+Action = Literal["keep", "resolve", "pull", "build", "push", "tag"]
+ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push", "tag")
+LAYER_KINDS: Final = frozenset(
+    {"root-layer", "docker-step", "conda-package", "pip-package", "layer-group", "activation-layer"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node (or one lock) and what will be done about it, and why."""
+
+    key: NodeKey
+    kind: str
+    name: str
+    action: Action
+    reason: str
+    bytes: int | None
+    environments: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The step as CONTRACT.md has it."""
+        return {
+            "key": str(self.key),
+            "kind": self.kind,
+            "name": self.name,
+            "action": self.action,
+            "reason": self.reason,
+            "bytes": self.bytes,
+            "environments": list(self.environments),
+        }
+
+
+def lock_steps(target: Target) -> list[Step]:
+    """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
+    steps = []
+    for platform, locked in target.platforms.items():
+        lock = locked.lock
+        key = node_key("lock", {"pin": lock.pin_key, "lock": locked.identity})
+        title = f"{target.name} ({platform})" if len(target.platforms) > 1 else target.name
+        count = len(lock.packages)
+        reason = {
+            "new": f"{count} package{'' if count == 1 else 's'} pinned now",
+            "edited": "the lockfile was edited by hand: a new generation of pins",
+            "store": "pinned before; the lockfile is missing or old and will be written",
+            "committed": "pinned in the lockfile",
+        }[locked.origin]
+        settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
+        if locked.origin == "store" and locked.lockfile_current:
+            settled, reason = True, "pinned before"
+        if locked.origin == "committed" and not settled:
+            reason = "pinned in the lockfile; new to this store"
+            if target.pinned:
+                reason = "the lockfile holds other platforms too: it is written anew"
+        steps.append(
+            Step(key, "lock", title, "keep" if settled else "resolve", reason, None, (target.name,))
+        )
+    return steps
+
+
+def node_steps(
+    graph: BuildGraph,
+    inventory: Inventory,
+    changes: Iterable[PackageChange],
+    replace: frozenset[str],
+) -> list[Step]:
+    """One step for each node: kept, pulled or built. ``changes`` explain the new packages."""
+    wanted = _needed(graph, inventory, replace)
+    before = {
+        change.after: change.before
+        for change in changes
+        if change.before is not None and change.after is not None
+    }
+    steps = []
+    for node in graph:
+        names = graph.environments(node.key)
+        forced = _is_forced(node, graph, replace)
+        if node.key not in wanted:
+            steps.append(Step(node.key, node.kind, node.name, "keep", "in the store", None, names))
+            continue
+        action: Action = "pull" if node.kind == "base-image" else "build"
+        reason = "asked to be replaced" if forced else _reason(node, before, wanted)
+        steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
+    return steps
+
+
+def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
+    """Named itself, or needed by named environments only."""
+    names = graph.environments(node.key)
+    return node.name in replace or (bool(names) and replace.issuperset(names))
+
+
+def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) -> frozenset[NodeKey]:
+    """What must be made: final nodes that are missing, and what they lack in turn.
+
+    The inputs of a node that is there are not looked at: a joined layer stands
+    without the layers that it was joined from.
+    """
+    forced = {node.key for node in graph if _is_forced(node, graph, replace)}
+    needed: set[NodeKey] = set()
+    tainted: dict[NodeKey, bool] = {}
+
+    def is_tainted(key: NodeKey) -> bool:
+        if key not in tainted:
+            tainted[key] = False
+            node = graph[key]
+            tainted[key] = key in forced or (
+                bool(forced) and any(is_tainted(need) for need in node.needs)
+            )
+        return tainted[key]
+
+    def visit(key: NodeKey) -> None:
+        if key in needed or (key in inventory.built and not is_tainted(key)):
+            return
+        needed.add(key)
+        for need in graph[key].needs:
+            visit(need)
+
+    for keys in graph.roots.values():
+        for key in keys:
+            visit(key)
+    return frozenset(needed)
+
+
+def _reason(
+    node: Node, before: Mapping[LockedPackage, LockedPackage], wanted: frozenset[NodeKey]
+) -> str:
+    if node.package is not None:
+        old = before.get(node.package)
+        if old is None:
+            return "not in the store"
+        return f"changed from {old.label(node.package)}"
+    if any(need in wanted for need in node.needs):
+        return "made from what is rebuilt"
+    return "not in the store"
