@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -114,6 +113,8 @@ def place(file: str, node: Node | None) -> SourceLocation:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean 'image'?`` when a known word is near, else the known words."""
+    import difflib
+
     words = sorted(known)
     word = word[:100]
     folded = {w.lower(): w for w in words}

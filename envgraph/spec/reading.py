@@ -20,6 +20,13 @@ PLATFORMS: Final = frozenset(
         "linux-armv7l", "linux-32", "osx-64", "osx-arm64", "win-64", "win-32", "win-arm64",
     }
 )  # fmt: skip
+_ELSEWHERE: Final = {
+    "dependencies": "write it under `conda_file:`",
+    "channels": "write it under `conda_file:`",
+    "pip": "write it under `conda_file: dependencies:`",
+    "env": "environment variables are under `environment_variables:`",
+    "dockerfile": "write `build: {path: FOLDER, dockerfile_path: FILE}`",
+}
 MANY: Final = 50
 """Unknown keys of one mapping that are named one by one."""
 
@@ -114,7 +121,7 @@ class Reading:
         for key in unknown[:MANY]:
             self.problems.add(
                 "unknown-key", f"unknown key {quoted(key.value)} in {what}", place(file, key),
-                hint=nearest(key.value, words),
+                hint=_ELSEWHERE.get(key.value) or nearest(key.value, words),
             )  # fmt: skip
         if len(unknown) > MANY:
             self.problems.add(

@@ -23,7 +23,7 @@ MAX_NODES: Final = 100_000
 TEMPLATE: Final = re.compile(r"(?<!\$)\{\{[^{}]{0,500}\}\}|\{%[^{}]{0,500}?%\}")
 _OPEN_TEMPLATE: Final = re.compile(r"(?<!\$)\{\{|\{%")
 _BARE_TEMPLATE: Final = re.compile(
-    r"^[ \t]*(?:-[ \t]+)*(?:[^\s'\"#{][^'\"#{]*:[ \t]+)?(?P<all>(?:\{\{|\{%)[^\n]*)", re.MULTILINE
+    r"^[ \t]*(?:-[ \t]+)*(?:[^\s'\"#{][^'\"#{]*:[ \t]+)?(?:\{\{|\{%)", re.MULTILINE
 )
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
@@ -306,13 +306,15 @@ def _syntax_problem(error: Any, lines: list[str], file: str, problems: Problems)
 
 
 def bare_templates(text: str) -> list[tuple[int, int, str]]:
-    """Templates without quotes, which break the YAML around them: line, column, text."""
+    """All templates of a text, when one without quotes breaks the YAML: line, column, text."""
+    if _BARE_TEMPLATE.search(text) is None:
+        return []
     found = []
-    for match in _BARE_TEMPLATE.finditer(text):
-        line, column = _position(text[: match.start("all")])
-        whole = TEMPLATE.match(match["all"])
-        found.append((line, column, whole[0] if whole else match["all"].strip()))
-    return found
+    for number, line in enumerate(split_lines(text), 1):
+        if line.lstrip().startswith("#"):
+            continue
+        found += [(number, match.start() + 1, match[0]) for match in TEMPLATE.finditer(line)]
+    return found or [(1, 1, "{{")]
 
 
 def find_templates(node: Node, file: str, problems: Problems) -> None:
