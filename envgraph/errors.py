@@ -154,7 +154,7 @@ class StalePlanError(EnvgraphError):
 
 
 class PlatformError(EnvgraphError):
-    """This machine lacks what was asked for (another platform, no runtime)."""
+    """The machine lacks what was asked for (another platform, no runtime)."""
 
     default_code = "platform"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -262,9 +262,8 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
-            lock_timeout=self._lock_timeout,
         )
-        with translated_locks():
+        with self._alone("apply"):
             return applier.apply(plan, self._desired)
 
     def lock(
@@ -275,15 +274,28 @@ class Workspace:
         from envgraph.refresh.desired import load_specs
 
         loaded = load_specs(self.config, files)
-        return lock_environments(
-            self.config,
-            self.store,
-            loaded,
-            update=frozenset(update),
-            check=check,
-            offline=self.offline,
-            now=self._now(),
-        )
+        with self._alone("lock") if not check else nullcontext():
+            return lock_environments(
+                self.config,
+                self.store,
+                loaded,
+                update=frozenset(update),
+                check=check,
+                offline=self.offline,
+                now=self._now(),
+            )
+
+    @contextmanager
+    def _alone(self, verb: str) -> Iterator[None]:
+        """Exclude every other apply and lock of this workspace; LockedError after the wait."""
+        purpose = f"{verb} of workspace {self.config.name!r}"
+        lock = f"workspace-{self.config.id}"
+        with (
+            translated_locks(),
+            self.store.file_lock(lock, purpose=purpose, timeout=self._lock_timeout),
+            self.store.lease(purpose, timeout=self._lock_timeout),
+        ):
+            yield
 
     # -- what is there ---------------------------------------------------
 

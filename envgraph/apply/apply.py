@@ -69,7 +69,6 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
-        lock_timeout: float,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back."""
         self._config = config
@@ -79,27 +78,18 @@ class Applier:
         self._clock = clock
         self._parallelism = parallelism
         self._on_event = on_event
-        self._lock_timeout = lock_timeout
 
     def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
         """Do what the plan says, and make every result durable.
 
-        LockedError when another apply holds the workspace; StalePlanError when
-        somebody registered a version since the plan was made.
+        The caller holds the workspace's file lock. StalePlanError when somebody
+        registered a version since the plan was made.
         """
         began = self._clock()
-        with (
-            self._store.file_lock(
-                f"workspace-{self._config.id}",
-                purpose=f"apply of workspace {self._config.name!r}",
-                timeout=self._lock_timeout,
-            ),
-            self._store.lease(f"apply of workspace {self._config.name!r}"),
-        ):
-            self._check_fresh(plan)
-            records = pin(self._config, self._store, _to_pin(plan))
-            outcome, builder = self._build(plan, desired)
-            registered, failures = self._publish(plan, outcome, records)
+        self._check_fresh(plan)
+        records = pin(self._config, self._store, _to_pin(plan))
+        outcome, builder = self._build(plan, desired)
+        registered, failures = self._publish(plan, outcome, records)
         return ApplyResult(
             environments=tuple(registered),
             built=builder.layers_built,
