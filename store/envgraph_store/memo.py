@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,7 @@ class Memo:
         self._folders = folders
         self._path: Path = folders.path / _FOLDER
         self._cache: Any = None
+        self._owner = threading.get_ident()
         try:
             self._cache = self._open()
         except _FAULTS:
@@ -73,6 +75,8 @@ class Memo:
             return None if text is None else json.loads(text)
         except _FAULTS:
             return None
+        finally:
+            self._release()
 
     def set(self, key: str, value: object) -> None:
         """Remember a JSON value; raise TypeError or ValueError if it is none."""
@@ -85,6 +89,8 @@ class Memo:
             self._cache.set(key, text)
         except _FAULTS:
             return
+        finally:
+            self._release()
 
     def delete(self, key: str) -> None:
         """Forget one key."""
@@ -93,6 +99,8 @@ class Memo:
                 self._cache.delete(key)
         except _FAULTS:
             return
+        finally:
+            self._release()
 
     def clear(self) -> None:
         """Forget everything, a damaged database included."""
@@ -108,6 +116,11 @@ class Memo:
         cache, self._cache = self._cache, None
         if cache is not None:
             cache.close()
+
+    def _release(self) -> None:
+        """Close what diskcache opened for another thread: nobody else would."""
+        if self._cache is not None and threading.get_ident() != self._owner:
+            self._cache.close()
 
     def _open(self) -> Any:
         """Open the database; None where diskcache would look elsewhere (``$`` in the path)."""
