@@ -162,6 +162,15 @@ def has_size(folders: Folders, area: AreaName, digest: Digest, size: int) -> boo
     return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
+def sizes(folders: Folders, area: AreaName) -> set[int]:
+    """The sizes of all kept objects, in bytes."""
+    found = set()
+    for name in files.list_folder(folders[area]):
+        with contextlib.suppress(OSError):
+            found.add(os.stat(name, dir_fd=folders[area], follow_symlinks=False).st_size)
+    return found
+
+
 def keeps(folders: Folders, area: AreaName, digest: Digest, data: bytes | memoryview) -> bool:
     """Whether the object is kept with exactly these bytes."""
     try:

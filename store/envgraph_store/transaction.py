@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,7 +29,7 @@ from envgraph_store.writer import StagedWriter
 
 _FEW: Final = 16
 """Up to so many new files are synced one by one; more go with one ``syncfs``."""
-_WHOLE: Final = 32 << 20
+_WHOLE: Final = 1 << 17
 """A file of up to so many bytes is read at once, so what is kept is not written again."""
 
 
@@ -49,6 +50,8 @@ class Transaction:
         self._actions: dict[str, dict[str, Any]] = {}
         self._refs: dict[str, tuple[dict[str, Any] | None, int | None]] = {}
         self._writing: dict[str, StagedWriter] = {}
+        self._sizes: dict[AreaName, set[int]] = {}
+        self._buffers: list[memoryview] = []
         self._open = True
         self.generations: dict[str, int] = {}
         self._lease = locks.acquire(
@@ -101,14 +104,16 @@ class Transaction:
             if expect is not None and stage.has_size(self._folders, area, expect, status.st_size):
                 stage.freshen(self._folders, area, expect)
                 return expect
-            first = _read(fd, min(status.st_size, _WHOLE) + 1, path)
-            if len(first) <= _WHOLE and len(first) == status.st_size:
-                return self._add_whole(first, area, expect)
-            with self.writer(area, expect) as writer:
-                piece = first
-                while piece:
-                    writer.write(piece)
-                    piece = _read(fd, files.CHUNK, path)
+            if status.st_size <= _WHOLE:
+                data = _read(fd, status.st_size + 1, path)
+                if len(data) == status.st_size:
+                    return self._add_whole(data, area, expect)
+                os.lseek(fd, 0, os.SEEK_SET)  # it is growing
+            elif expect is None and (known := self._kept_like(fd, area, status.st_size)):
+                return known
+            with self.writer(area, expect) as writer, self._buffer() as buffer:
+                while count := _read_into(fd, buffer, path):
+                    writer.write(buffer[:count])
                 return writer.finish()
         finally:
             os.close(fd)
@@ -262,6 +267,31 @@ class Transaction:
         self._finished(area, digest, stage.Staged(name, size), fd)
         return digest
 
+    def _kept_like(self, fd: int, area: AreaName, size: int) -> Digest | None:
+        """The kept object that has this file's bytes, if one of its size makes it likely."""
+        with self._mutex:
+            if area not in self._sizes:
+                self._sizes[area] = stage.sizes(self._folders, area)
+        if size not in self._sizes[area]:
+            return None
+        digest = Digest.from_hex(files.hash_descriptor(fd, size)[0])
+        if not stage.has_size(self._folders, area, digest, size):
+            return None
+        stage.freshen(self._folders, area, digest)
+        return digest
+
+    @contextmanager
+    def _buffer(self) -> Iterator[memoryview]:
+        """A buffer to read into, used again and again: fresh memory is slow to touch."""
+        with self._mutex:
+            buffer = self._buffers.pop() if self._buffers else None
+        buffer = buffer or memoryview(bytearray(files.CHUNK))
+        try:
+            yield buffer
+        finally:
+            with self._mutex:
+                self._buffers.append(buffer)
+
     def _begin(self, writer: StagedWriter) -> tuple[str, int]:
         """A new staged file for ``writer``: its name, and a descriptor to write to."""
         name = self._next_name()
@@ -301,6 +331,13 @@ class Transaction:
             writer.abort()
         self._stage.close()
         self._lease.release()
+
+
+def _read_into(fd: int, buffer: memoryview, path: Path | str) -> int:
+    try:
+        return os.readv(fd, [buffer])
+    except OSError as error:
+        raise io_error(error, "read", path) from error
 
 
 def _read(fd: int, size: int, path: Path | str) -> bytes:
