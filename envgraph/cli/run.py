@@ -25,6 +25,7 @@ from envgraph.cli.views.diagnostics import error_object, print_diagnostics
 from envgraph.errors import Diagnostic, EnvgraphError
 
 EXIT_ERROR = 1
+EXIT_CHANGES = 2
 EXIT_LOCKED = 11
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -106,7 +107,8 @@ def _conclude(session: Session, code: int) -> int:
     """Errors that did not stop the command decide its exit code all the same."""
     if not session.problems:
         return code
-    code = code or EXIT_ERROR
+    if code in (0, EXIT_CHANGES):
+        code = EXIT_ERROR
     report_failure(session.console, code, session.problems, json=session.common.json)
     return code
 

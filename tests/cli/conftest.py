@@ -24,6 +24,7 @@ FILTERS = [
     (r"#[0-9a-f]{32}\b", "#[MD5]"),
     (r" +\d+(\.\d)? (k|M|G)?B\b", " [SIZE]"),
     (r"\bid: \"[0-9a-f]{8}\"", 'id: "[ID]"'),
+    (r"\b\d+ (objects?|needed|too young)\b", r"[N] \1"),
     (r"\bcrash-\S+\.log", "[LOG]"),
 ]
 """What differs from run to run or with a compressor's version; nothing else is hidden."""

@@ -15,6 +15,7 @@ DIAGNOSTIC = {"code", "severity", "summary", "detail", "source", "hint"}
 STEP = {"key", "kind", "name", "action", "reason", "bytes", "environments"}
 RESULT = {
     "format_version", "type", "environments", "built", "reused", "bytes_written", "seconds",
+    "diagnostics",
 }  # fmt: skip
 
 
