@@ -90,12 +90,29 @@ def resolve_pip(
         made = [builder.line(line) for line in request.conda.pip if line.kind in _MADE]
         work = _Work(request, options, uv, builder, store, folder, python, made, offline, transport)
         packages, diagnostics = work.resolve()
+    _check_hashes(request.conda.pip, packages)
     editable = [line for line in request.conda.pip if line.editable]
     return PipAnswer(
         tuple(sorted(packages, key=lambda p: p.name)),
         uv.version(),
         (*diagnostics, *options.diagnostics, *(_not_editable(line) for line in editable)),
     )
+
+
+def _check_hashes(lines: Sequence[PipLine], packages: Sequence[LockedPackage]) -> None:
+    """``--hash`` is a promise: the wheel that was locked is one of those named."""
+    by_name = {package.name: package for package in packages}
+    for line in lines:
+        named = [text.removeprefix("sha256:") for text in line.hashes if text.startswith("sha256:")]
+        package = by_name.get(_name_of(line.text)) if named else None
+        if package is not None and package.reproducible and package.sha256.hex not in named:
+            raise ResolveError(
+                f"{package.name} {package.version}: the wheel has none of the hashes that are named",
+                code="wrong-hash",
+                detail=f"sha256 is {package.sha256.hex}",
+                source=line.source,
+                hint="add the wheel's hash, or take the --hash options out",
+            )
 
 
 _MADE: Final = ("project", "url")

@@ -61,6 +61,7 @@ def lock_environment(
     IntegrityError and OfflineError, each with every problem that was found.
     """
     conda = spec.conda or CondaSpec()
+    conda = replace(conda, dependencies=conda.for_platform(platform))
     folder = cache or default_cache()
     solver: dict[str, str] = {}
     diagnostics: list[Diagnostic] = []
