@@ -107,7 +107,7 @@ def _check_hashes(lines: Sequence[PipLine], packages: Sequence[LockedPackage]) -
         package = by_name.get(_name_of(line.text)) if named else None
         if package is not None and package.reproducible and package.sha256.hex not in named:
             raise ResolveError(
-                f"{package.name} {package.version}: the wheel has none of the hashes that are named",
+                f"{package.name} {package.version}: the wheel has none of the named hashes",
                 code="wrong-hash",
                 detail=f"sha256 is {package.sha256.hex}",
                 source=line.source,
