@@ -18,6 +18,7 @@ from envgraph.image.content import LayerContent
 from envgraph.image.entrypoints import EntryPoint, entry_points, script
 from envgraph.image.keys import maps_python_paths
 from envgraph.image.layerwriter import LayerWriter, Write
+from envgraph.image.links import check_symlink
 from envgraph.image.options import LayerOptions
 from envgraph.image.placeholder import BinaryReplacer, replace_text
 from envgraph.image.tarread import Member, TarReader
@@ -328,34 +329,3 @@ def bytecode_path(source: str, options: LayerOptions) -> str:
     """``a/b.py`` → ``a/__pycache__/b.cpython-312.pyc``."""
     folder, _, name = source.rpartition("/")
     return f"{folder}/__pycache__/{name[:-3]}.{options.cache_tag}.pyc"
-
-
-def check_symlink(path: str, target: str, prefix: str) -> None:
-    """Refuse a link that leads out of the prefix.
-
-    ``..`` may only come first: after a name, which may itself be a link, nobody
-    can say where it leads.
-    """
-    if target.startswith("/"):
-        inside = target == prefix or target.startswith(prefix + "/")
-        if not inside or ".." in target.split("/"):
-            raise ArchiveError(
-                Reason.UNSAFE_LINK, f"links to {shown(target)}, outside the prefix", entry=path
-            )
-        return
-    depth = path.count("/")
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    down = False
-    for part in parts:
-        if part != "..":
-            down = True
-        elif down:
-            raise ArchiveError(
-                Reason.UNSAFE_LINK, f"links to {shown(target)}, which goes down and up", entry=path
-            )
-        else:
-            depth -= 1
-    if depth < 0:
-        raise ArchiveError(
-            Reason.UNSAFE_LINK, f"links to {shown(target)}, outside the prefix", entry=path
-        )

@@ -157,14 +157,23 @@ class LayerWriter:
             self._flush()
 
     def _flush(self) -> None:
+        """Hand on whole pieces: the compressor never sees how the bytes arrived."""
         buffer = self._buffer
-        self._raw += len(buffer)
-        self._hash.update(buffer)
-        self._out(self._compressor.compress(buffer))
-        buffer.clear()
+        whole = len(buffer) - len(buffer) % PIECE
+        with memoryview(buffer) as view:
+            for start in range(0, whole, PIECE):
+                self._hand_on(view[start : start + PIECE])
+        del buffer[:whole]
+
+    def _hand_on(self, piece: memoryview | bytearray) -> None:
+        self._raw += len(piece)
+        self._hash.update(piece)
+        self._out(self._compressor.compress(piece))
 
     def _end_frame(self) -> None:
         self._flush()
+        self._hand_on(self._buffer)
+        self._buffer.clear()
         self._out(self._compressor.flush())
 
     def _out(self, data: bytes) -> None:

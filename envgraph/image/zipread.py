@@ -44,6 +44,21 @@ class ZipMember:
     """Of its bytes, behind the local header."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line of the central directory."""
+
+    name: bytes
+    flags: int
+    method: int
+    crc: int
+    stored: int
+    size: int
+    mode: int
+    header: int
+    """Where the local header lies."""
+
+
 def read_zip(file: BinaryIO) -> list[ZipMember]:
     """The members in the order of their bytes; refuse a file with two readings."""
     length = file.seek(0, io.SEEK_END)
@@ -53,30 +68,20 @@ def read_zip(file: BinaryIO) -> list[ZipMember]:
     file.seek(start)
     directory = _read(file, size)
     found = _central(directory, count)
-    found.sort(key=lambda pair: pair[1])
+    found.sort(key=lambda entry: entry.header)
     members: list[ZipMember] = []
     names: set[bytes] = set()
     position = 0
-    for member, header in found:
-        if member.name in names:
-            raise ArchiveError(Reason.DUPLICATE, "is there twice", entry=member.name)
-        names.add(member.name)
-        if header != position:
+    for entry in found:
+        if entry.name in names:
+            raise ArchiveError(Reason.DUPLICATE, "is there twice", entry=entry.name)
+        names.add(entry.name)
+        if entry.header != position:
             raise ArchiveError(
-                Reason.MALFORMED, "overlaps, or hidden data lies before it", entry=member.name
+                Reason.MALFORMED, "overlaps, or hidden data lies before it", entry=entry.name
             )
-        offset, position = _local(file, header, member)
-        members.append(
-            ZipMember(
-                member.name,
-                member.method,
-                member.crc,
-                member.stored,
-                member.size,
-                member.mode,
-                offset,
-            )
-        )
+        member, position = _local(file, entry)
+        members.append(member)
     if position != start:
         raise ArchiveError(Reason.MALFORMED, "hidden data lies between members and directory")
     return members
@@ -124,9 +129,8 @@ def _is_zip64(file: BinaryIO, end: int) -> bool:
     return _read(file, 4) == b"PK\x06\x07"
 
 
-def _central(directory: bytes, count: int) -> list[tuple[ZipMember, int]]:
-    """Members with the offsets of their local headers."""
-    found: list[tuple[ZipMember, int]] = []
+def _central(directory: bytes, count: int) -> list[_Entry]:
+    found: list[_Entry] = []
     position = 0
     for _ in range(count):
         if position + _CENTRAL.size > len(directory):
@@ -145,7 +149,7 @@ def _central(directory: bytes, count: int) -> list[tuple[ZipMember, int]]:
             raise ArchiveError(Reason.UNSUPPORTED, "is encrypted or patched", entry=name)
         size, stored, offset = _wide(extra, (size, stored, offset), name)
         mode = attributes >> 16 if made >> 8 == 3 else 0
-        found.append((ZipMember(name, method, crc, stored, size, mode, flags), offset))
+        found.append(_Entry(name, flags, method, crc, stored, size, mode, offset))
     if position != len(directory):
         raise ArchiveError(Reason.MALFORMED, "the zip directory is longer than its members")
     return found
@@ -174,34 +178,34 @@ def _wide(extra: bytes, values: tuple[int, int, int], name: bytes) -> tuple[int,
     return result[0], result[1], result[2]
 
 
-def _local(file: BinaryIO, header: int, member: ZipMember) -> tuple[int, int]:
-    """Start of the bytes, and end of all that belongs to the member."""
-    flags = member.offset
-    file.seek(header)
+def _local(file: BinaryIO, entry: _Entry) -> tuple[ZipMember, int]:
+    """The member, if its local header agrees, and the end of all that belongs to it."""
+    file.seek(entry.header)
     fixed = _read(file, _LOCAL.size)
     if len(fixed) < _LOCAL.size or fixed[:4] != b"PK\x03\x04":
-        raise ArchiveError(Reason.MALFORMED, "has no local header", entry=member.name)
-    _, _, local_flags, method, _, _, crc, stored, size, name_len, extra_len = _LOCAL.unpack(fixed)
+        raise ArchiveError(Reason.MALFORMED, "has no local header", entry=entry.name)
+    _, _, flags, method, _, _, crc, stored, size, name_len, extra_len = _LOCAL.unpack(fixed)
     name = _read(file, name_len)
     extra = _read(file, extra_len)
-    known = (member.crc, member.stored, member.size)
-    if local_flags & _DESCRIPTOR and (crc, stored, size) in ((0, 0, 0), (0, _FULL, _FULL)):
+    known = (entry.crc, entry.stored, entry.size)
+    if flags & _DESCRIPTOR and (crc, stored, size) in ((0, 0, 0), (0, _FULL, _FULL)):
         local = known
     else:
-        size, stored, _ = _wide(extra, (size, stored, 0), member.name)
+        size, stored, _ = _wide(extra, (size, stored, 0), entry.name)
         local = (crc, stored, size)
-    if name != member.name or method != member.method or local_flags != flags or local != known:
+    same = name == entry.name and method == entry.method and flags == entry.flags
+    if not same or local != known:
         raise ArchiveError(
-            Reason.MALFORMED, "local header and central directory differ", entry=member.name
+            Reason.MALFORMED, "local header and central directory differ", entry=entry.name
         )
-    start = header + _LOCAL.size + name_len + extra_len
-    end = start + member.stored
+    start = entry.header + _LOCAL.size + name_len + extra_len
+    end = start + entry.stored
     if flags & _DESCRIPTOR:
-        end += _descriptor(file, end, member)
-    return start, end
+        end += _descriptor(file, end, entry)
+    return ZipMember(name, method, entry.crc, entry.stored, entry.size, entry.mode, start), end
 
 
-def _descriptor(file: BinaryIO, at: int, member: ZipMember) -> int:
+def _descriptor(file: BinaryIO, at: int, entry: _Entry) -> int:
     """Length of the data descriptor behind a member that was written as a stream."""
     file.seek(at)
     data = _read(file, 24)
@@ -214,9 +218,9 @@ def _descriptor(file: BinaryIO, at: int, member: ZipMember) -> int:
             if values[0] != b"PK\x07\x08":
                 continue
             values = values[1:]
-        if values == (member.crc, member.stored, member.size):
+        if values == (entry.crc, entry.stored, entry.size):
             return length
-    raise ArchiveError(Reason.MALFORMED, "its data descriptor is wrong", entry=member.name)
+    raise ArchiveError(Reason.MALFORMED, "its data descriptor is wrong", entry=entry.name)
 
 
 def _read(file: BinaryIO, count: int) -> bytes:

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from envgraph.image.archive_errors import ArchiveError
 from envgraph.image.bytecode import BytecodeCompiler
+from envgraph.image.compress import default_compression
 from envgraph.image.layer import write_conda_layer
 from envgraph.image.options import LayerOptions
 from envgraph.model.locked import LockedPackage
@@ -70,13 +72,13 @@ print(digest.hexdigest(), content.diff_id)
 """
 
 
-def assemble(file: BinaryIO) -> tuple[str, str]:
+def assemble(file: BinaryIO, options: LayerOptions = OPTIONS) -> tuple[str, str]:
     package = LockedPackage(
         "conda", "sample", "1.0", "0", "noarch", Digest.of(ARCHIVE), "here", noarch="python"
     )
     digest = hashlib.sha256()
     with BytecodeCompiler(Path(sys.executable)) as compiler:
-        content = write_conda_layer(file, package, OPTIONS, digest.update, compiler.compile)
+        content = write_conda_layer(file, package, options, digest.update, compiler.compile)
     return digest.hexdigest(), str(content.diff_id)
 
 
@@ -135,8 +137,10 @@ def _others_may_read_python() -> bool:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_how_the_bytes_arrive_does_not_matter(seed: int) -> None:
-    whole = assemble(io.BytesIO(ARCHIVE))
-    assert assemble(cast(BinaryIO, Dribble(ARCHIVE, seed))) == whole
+    for compression in (default_compression("zstd"), default_compression("gzip")):
+        options = replace(OPTIONS, compression=compression)
+        whole = assemble(io.BytesIO(ARCHIVE), options)
+        assert assemble(cast(BinaryIO, Dribble(ARCHIVE, seed)), options) == whole
 
 
 SMALL = make_package(
