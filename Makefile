@@ -76,7 +76,7 @@ bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 golden: $(STAMP)
-	$(BIN)/python -m pytest tests/golden --rewrite-golden
+	$(BIN)/python -m pytest tests/golden tests/cli --rewrite-golden
 
 # Pins for Python 3.11 and newer, every platform, with hashes and without the name of an index.
 requirements: $(STAMP)
