@@ -183,7 +183,8 @@ class NodeBuilder:
         with batch.writer("blobs") as writer:
             content = make(writer.write)
             digest = writer.finish()
-        layer = StoredLayer(digest, content, batch.add_bytes(content.listing()))
+        listing = batch.add_bytes(content.listing())
+        layer = StoredLayer(digest, content, listing, self._title(node))
         record = {"schema": LAYER_SCHEMA, "members": [str(d) for d in members]}
         batch.put_action(str(node.key), record | layer.to_json())
         with self._lock:
@@ -191,6 +192,14 @@ class NodeBuilder:
             if node.package is not None and content.post_link_scripts:
                 self.link_scripts[node.key] = content.post_link_scripts
             self.bytes_written += content.size
+
+    def _title(self, node: Node) -> str:
+        if node.package is not None:
+            return node.package.title
+        if node.kind == "layer-group":
+            members = (self._graph[key].package for key in node.needs)
+            return ", ".join(member.title for member in members if member is not None)
+        return node.name
 
     # -- images ----------------------------------------------------------
 

@@ -45,12 +45,15 @@ class StoredLayer:
     digest: Digest
     content: LayerContent
     paths: Digest
+    title: str = ""
+    """What a person calls it: ``numpy 2.4.6 py312h_0``, or several of them."""
 
     def to_json(self) -> dict[str, Any]:
         """The action record's result."""
         return {
             "digest": str(self.digest),
             "paths": str(self.paths),
+            "title": self.title,
             "content": self.content.to_json(),
         }
 
@@ -61,6 +64,7 @@ class StoredLayer:
             Digest(document["digest"]),
             LayerContent.from_json(document["content"]),
             Digest(document["paths"]),
+            document.get("title", ""),
         )
 
 
@@ -79,7 +83,9 @@ def assemble_image(
     if text:
         last = write_files_layer({WRAPPER: text}, options, wrapper.extend)
         contents.append((Digest.of(bytes(wrapper)), last))
-    config = image_config(lock, runtime, [content for _, content in contents], base, options)
+    titles = [layer.title for layer in layers] + ["entrypoint"] * (len(contents) - len(layers))
+    ours = [content for _, content in contents]
+    config = image_config(lock, runtime, ours, base, options, titles)
     manifest = image_manifest(
         Descriptor.config(config),
         lock.base.layers,

@@ -53,9 +53,11 @@ def image_config(
     layers: Sequence[LayerContent],
     base_config: Mapping[str, Any] | None,
     options: LayerOptions,
+    titles: Sequence[str] = (),
 ) -> bytes:
     """The config of an image of ``layers`` on the lock's base, as canonical JSON.
 
+    ``titles``, one for each layer, say in ``docker history`` what a layer holds.
     ``runtime`` is :func:`envgraph.model.identity.runtime_document`'s value;
     ``base_config`` the base's config as read, None on scratch. IntegrityError
     when the base's config is not what the lock says or makes no sense.
@@ -76,7 +78,7 @@ def image_config(
                 *(str(layer.diff_id) for layer in layers),
             ],
         },
-        "history": [*_base_history(lock, base), *(_history(layer) for layer in layers)],
+        "history": [*_base_history(lock, base), *_our_history(layers, titles)],
     }
     if platform.variant:
         document["variant"] = platform.variant
@@ -141,8 +143,16 @@ def _labels(lock: LockedEnvironment, runtime: Mapping[str, Any]) -> dict[str, st
     return labels
 
 
-def _history(layer: LayerContent) -> dict[str, Any]:
-    return {"created": EPOCH, "created_by": "envgraph", "comment": f"{layer.files} files"}
+def _our_history(layers: Sequence[LayerContent], titles: Sequence[str]) -> list[dict[str, Any]]:
+    named = titles or [""] * len(layers)
+    return [
+        {
+            "created": EPOCH,
+            "created_by": f"envgraph: {title}" if title else "envgraph",
+            "comment": f"{layer.files} files",
+        }
+        for layer, title in zip(layers, named, strict=True)
+    ]
 
 
 def _base_history(lock: LockedEnvironment, base: Mapping[str, Any]) -> list[dict[str, Any]]:
