@@ -28,6 +28,7 @@ EVENTS = [
     Event("failed", "c", "base-image", "evil\x1b[2J", text="cause"),
     Event("skipped", "d", "image", "linux-64"),
     Event("message", text="interrupted: finishing the running steps"),
+    Event("message", text="interrupted: finishing the running steps"),
 ]
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
-from envgraph.cli.views.text import many, size, table
+from envgraph.cli.views.text import listed, many, size, table
 from envgraph.errors import UsageError
+from envgraph.model.names import unescape_name
 
 if TYPE_CHECKING:
     from envgraph_store import Store
@@ -102,10 +103,11 @@ def _verify(arguments: Arguments, session: Session, store: Store) -> int:
         show = session.console.out
         for item in report.bad:
             show(f"{item.digest}: {item.problem}")
-            for user in item.used_by[:5]:
-                show(f"  needed by {user}")
-            if len(item.used_by) > 5:
-                show(f"  and by {len(item.used_by) - 5} more")
+            users = list(dict.fromkeys(_user(name) for name in item.used_by))
+            if session.common.verbose:
+                users = list(item.used_by)
+            if users:
+                show("  needed by ", listed(users, 6))
         text = f"{many(report.checked, 'object')}, {size(report.bytes)} checked"
         if not report.bad:
             show(f"{text}: all good.")
@@ -114,6 +116,24 @@ def _verify(arguments: Arguments, session: Session, store: Store) -> int:
         else:
             show(f"{text}: {len(report.bad):,} bad. `store verify --repair` puts them aside.")
     return EXIT_FINDINGS if report.bad else 0
+
+
+_USERS: Final = {
+    "environments": "environment {}",
+    "images": "the image of {}",
+    "lockfiles": "the lockfile of {}",
+}
+
+
+def _user(name: str) -> str:
+    """``ref:environments/12345678/train`` in words; ``-v`` shows it as it is."""
+    kind, _, rest = name.partition(":")
+    area, _, tail = rest.partition("/")
+    if kind == "action":
+        return "a build step"
+    if kind == "ref" and area in _USERS:
+        return _USERS[area].format(unescape_name(tail.rpartition("/")[2]))
+    return "a pin" if kind == "ref" and area == "pins" else name
 
 
 def _gc(arguments: Arguments, session: Session, store: Store) -> int:

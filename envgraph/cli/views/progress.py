@@ -100,6 +100,7 @@ class LineProgress(_Base):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._counted: dict[str, int] = {}
+        self._said = ""
 
     def event(self, event: Event) -> None:
         """Show what ended; failures and messages even with ``--quiet``."""
@@ -107,6 +108,10 @@ class LineProgress(_Base):
             self._counted[event.key] = event.bytes_done
             return
         line = finished_line(event, self._counted.pop(event.key, 0))
+        if event.kind == "message":
+            if line == self._said:
+                return
+            self._said = line
         if line:
             loud = event.kind in ("failed", "message")
             (self._console.err if loud else self._console.note)(line)
@@ -141,6 +146,7 @@ class BarProgress(_Base):
         self._whole = self._bars.add_task(pad("applying", 34), total=max(total, 1), amount="")
         self._total = total
         self._finished = 0
+        self._said = ""
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -170,7 +176,8 @@ class BarProgress(_Base):
             )
         elif event.kind in ("done", "failed", "skipped"):
             self._end(event, key)
-        elif event.kind == "message":
+        elif event.kind == "message" and event.text != self._said:
+            self._said = event.text
             self._bars.print(harmless(event.text), markup=False, highlight=False)
         now = self._clock()
         if now - self._painted >= REFRESH_SECONDS:
