@@ -13,7 +13,6 @@ import json
 import os
 import sqlite3
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,9 +61,9 @@ class Memo:
         self._folders = folders
         self._path: Path = folders.path / _FOLDER
         self._cache: Any = None
-        self._owner = threading.get_ident()
         try:
             self._cache = self._open()
+            self._release()
         except _FAULTS:
             self.clear()
 
@@ -108,6 +107,7 @@ class Memo:
         try:
             files.remove_tree(_FOLDER, self._folders["root"])
             self._cache = self._open()
+            self._release()
         except _FAULTS:
             self._cache = None
 
@@ -118,8 +118,8 @@ class Memo:
             cache.close()
 
     def _release(self) -> None:
-        """Close what diskcache opened for another thread: nobody else would."""
-        if self._cache is not None and threading.get_ident() != self._owner:
+        """Close what diskcache opened for this thread: nobody else can."""
+        if self._cache is not None:
             self._cache.close()
 
     def _open(self) -> Any:
