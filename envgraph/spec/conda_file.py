@@ -129,7 +129,7 @@ class _CondaReader:
                     "they enter no lock and no hash",
                 )  # fmt: skip
             if _RELATIVE.match(name):
-                self.channel_paths[name] = paths.joined(self.folder, name)
+                self.channel_paths[name] = paths.absolute(paths.joined(self.folder, name))
             elif "://" not in name and any(c.isspace() for c in name):
                 self.error("channel", f"{quoted(name)} is no channel", node)
             names.append(name)
@@ -236,7 +236,7 @@ class _CondaReader:
                       "write ${VARIABLE} instead; they enter no lock and no hash")  # fmt: skip
         channel = text.rpartition("::")[0]
         if _RELATIVE.match(channel):
-            self.channel_paths[channel] = paths.joined(self.folder, channel)
+            self.channel_paths[channel] = paths.absolute(paths.joined(self.folder, channel))
         found.append(Requirement(text, place(self.file, node), selector))
 
     def comment_selector(self, node: ScalarNode) -> None:

@@ -193,6 +193,11 @@ def _read_rules(path: Path, make: Callable[[Sequence[str]], IgnoreRules]) -> Ign
         ) from None
 
 
+def context_rule_files(dockerfile: str) -> tuple[str, ...]:
+    """The files that may hold rules of a build context, whether they are there or not."""
+    return (".amlignore", ".gitignore", f"{dockerfile}.dockerignore", ".dockerignore")
+
+
 def context_rules(folder: Path, dockerfile: str) -> list[IgnoreRules]:
     """The rules of a build context: Azure ML's upload, then docker's own.
 
@@ -200,11 +205,12 @@ def context_rules(folder: Path, dockerfile: str) -> list[IgnoreRules]:
     ``<Dockerfile>.dockerignore``, else ``.dockerignore``. Raises InputError.
     """
     rules: list[IgnoreRules] = [NamedFolders()]
-    for name in (".amlignore", ".gitignore"):
+    files = context_rule_files(dockerfile)
+    for name in files[:2]:
         if (folder / name).exists():
             rules.append(_read_rules(folder / name, git_rules))
             break
-    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
+    for name in files[2:]:
         if (folder / name).exists():
             rules.append(_read_rules(folder / name, docker_rules))
             break

@@ -17,6 +17,7 @@ from envgraph.spec.nodes import MapNode, Node
 from envgraph.spec.problems import Problems, place
 from envgraph.spec.reading import Reading
 from envgraph.spec.uses import EnvironmentUse, read_uses
+from envgraph.spec.workspace_file import FILE_NAME, load_workspace
 from envgraph.spec.yaml_text import TEMPLATE, compose, decode
 
 JUDGE_LIMIT: Final = 64 << 20
@@ -32,6 +33,10 @@ _EXPLICIT_LINE: Final = re.compile(
 )
 _REQUIREMENTS: Final = re.compile(r"(?i)(.*requirements?.*|constraints?.*)\.(txt|in)")
 _KNOWN_LOCKS: Final = {"conda-lock": frozenset({1, 2, 3}), "pixi-lock": frozenset(range(4, 8))}
+
+
+_IN_FULL: Final = frozenset({"environment", "conda", "requirements", "workspace"})
+"""Kinds whose every key is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Judgement:
         """``recognised``: known, nothing wrong seen, and not checked in full."""
         if any(d.severity == "error" for d in self.diagnostics):
             return "invalid"
-        if self.kind in ("environment", "conda", "requirements"):
+        if self.kind in _IN_FULL:
             return "valid"
         return "unknown" if self.kind == "unknown" else "recognised"
 
@@ -191,6 +196,13 @@ class _Judge:
             return kind, self.used()
         elif kind is kinds.UNKNOWN:
             self.unknown(root)
+        elif kind is kinds.WORKSPACE and self.name != FILE_NAME:
+            self.problems.warn(
+                "workspace-name", f"a workspace's settings are read from {FILE_NAME} only",
+                place(self.file, root),
+            )  # fmt: skip
+        elif kind is kinds.WORKSPACE:
+            self.problems.found += load_workspace(paths.folder_of(self.file) or ".")[1]
         return kind, ""
 
     def used(self) -> str:

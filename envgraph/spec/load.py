@@ -117,7 +117,7 @@ def _plain_conda(
     reference = parse_reference(base)
     image_path = None
     if isinstance(reference, LocalReference):
-        image_path = paths.joined(config.root, reference.path)
+        image_path = paths.absolute(paths.joined(config.root, reference.path))
         reading.note_input(image_path)
     return EnvironmentSpec(
         name=name,

@@ -243,7 +243,9 @@ class PipReader:
             return
         kind: Literal["project"] = "project"
         self.lines.append(
-            PipLine(kind, " ".join(text.split()), editable, tree, path, source, hashes)
+            PipLine(
+                kind, " ".join(text.split()), editable, tree, paths.absolute(path), source, hashes
+            )
         )
 
     def _named(

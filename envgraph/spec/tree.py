@@ -16,14 +16,19 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from envgraph.errors import InputError
 from envgraph.spec import paths
 from envgraph.spec.files import kind_of_mode, open_regular
-from envgraph.spec.ignore import IgnoreRules, context_rules, project_rules
+from envgraph.spec.ignore import (
+    IgnoreRules,
+    context_rule_files,
+    context_rules,
+    project_rules,
+)
 from envgraph_store.digest import Digest
 
 MAX_ENTRIES: Final = 1_000_000
@@ -64,11 +69,15 @@ class TreeEntry:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder that was read: what belongs to it, and every folder that was looked into."""
+    """A folder that was read: what belongs to it, and every folder that was looked into.
+
+    ``rule_files`` are those that decide what belongs to it, there or not.
+    """
 
     root: Path
     entries: tuple[TreeEntry, ...]
     folders: tuple[str, ...]
+    rule_files: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -79,7 +88,7 @@ class Tree:
         """Every path that the digest depends on: folders too, since names come and go."""
         root = os.fspath(self.root)
         yield root
-        for path in self.folders:
+        for path in (*self.folders, *self.rule_files):
             yield f"{root}/{path}"
         for entry in self.entries:
             if entry.kind != "folder":
@@ -102,7 +111,8 @@ def context_tree(folder: str | Path, dockerfile: str = "Dockerfile") -> Tree:
     root = Path(folder)
     if not root.is_dir():
         raise _no_folder(root)
-    return read_tree(root, context_rules(root, dockerfile), keep=frozenset({dockerfile}))
+    tree = read_tree(root, context_rules(root, dockerfile), keep=frozenset({dockerfile}))
+    return replace(tree, rule_files=context_rule_files(dockerfile))
 
 
 def project_tree(folder: str | Path) -> Tree:
@@ -115,7 +125,8 @@ def project_tree(folder: str | Path) -> Tree:
             hint="it needs a pyproject.toml or a setup.py",
         )
     tree = read_tree(root, project_rules(root))
-    return Tree(root, tuple(e for e in tree.entries if e.kind != "folder"), tree.folders)
+    entries = tuple(entry for entry in tree.entries if entry.kind != "folder")
+    return replace(tree, entries=entries, rule_files=(".gitignore",))
 
 
 def _no_folder(root: Path) -> InputError:

@@ -154,13 +154,13 @@ def test_the_conda_file_may_lie_elsewhere_and_be_inline(read: Read) -> None:
         spec = read({"env/e.yml": HEAD + f"conda_file: {text}\n", **files}).spec
         assert spec is not None
         assert spec.conda is not None
-        assert spec.conda.channel_paths == {"./ch": "conda/ch"}
+        assert spec.conda.channel_paths == {"./ch": str(Path("conda/ch").absolute())}
         assert spec.conda.pip[0].text == "six"
     inline = HEAD + "conda_file:\n  " + inner.replace("\n", "\n  ") + "\n"
     spec = read({"conda/e.yml": inline, "conda/r.txt": "six\n"}).spec
     assert spec is not None
     assert spec.conda is not None
-    assert spec.conda.channel_paths == {"./ch": "conda/ch"}
+    assert spec.conda.channel_paths == {"./ch": str(Path("conda/ch").absolute())}
 
 
 def test_problems_of_both_files_come_together(read: Read, said: Said) -> None:

@@ -181,6 +181,19 @@ def test_an_exception_brings_back_what_is_below(folder: Path) -> None:
     assert "d/b" not in paths(folder)
 
 
+def test_rule_files_and_folders_are_inputs(folder: Path) -> None:
+    """Also those that are ignored, or not there yet: when they come, the answer changes."""
+    (folder / ".dockerignore").write_text("*\n")
+    inputs = {
+        str(Path(p).relative_to(folder)) for p in context_tree(folder, "d/Dockerfile").inputs()
+    }
+    rules = {".amlignore", ".gitignore", ".dockerignore", "d/Dockerfile.dockerignore"}
+    assert rules | {"."} <= inputs
+    (folder / ".dockerignore").write_text("a\n")
+    inputs = {str(Path(p).relative_to(folder)) for p in context_tree(folder).inputs()}
+    assert {"d", "d/e", "d/b"} <= inputs
+
+
 def test_a_bad_pattern_names_its_file(folder: Path) -> None:
     (folder / ".dockerignore").write_text("[a\n")
     with pytest.raises(InputError) as caught:
