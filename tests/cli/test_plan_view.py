@@ -54,6 +54,16 @@ PLANS: dict[str, Callable[[], Plan]] = {
         Wanted("score", MOVED, origin="new"),
         Wanted("serve", BASE, origin="new"),
     ),
+    "shared_in_many_ways": lambda: plan_of(
+        *(
+            Wanted(
+                f"env{n:02}",
+                lock_of(*packages(*(f"p{k} 1.0" for k in range(6) if (n >> k) & 1 or k == n % 6))),
+                origin="new",
+            )
+            for n in range(1, 16)
+        )
+    ),
     "one_of_three_changes": lambda: plan_of(
         Wanted("train", MOVED, BASE, "new"),
         Wanted("score", BASE, BASE),

@@ -17,7 +17,7 @@ MOST_STEPS: Final = 8
 """Steps listed per environment; ``-v`` lists all."""
 
 MOST_GROUPS: Final = 6
-"""Sets of environments that share steps."""
+"""Sets of environments that share steps, each shown apart; more are shown together."""
 
 _JOINED: Final = frozenset({"layer-group", "image", "image-index", "lock", "version"})
 """Steps whose inputs are other steps' results: their bytes are counted there."""
@@ -97,14 +97,12 @@ class PlanView:
         for step in steps:
             if step.kind not in ("image", "image-index"):
                 groups[step.environments].append(step)
-        ordered = sorted(groups.items(), key=lambda item: -plan_bytes(item[1]))
-        limit = len(ordered) if self._verbose else MOST_GROUPS
-        for names, members in ordered[:limit]:
-            self._show(Styled(f"Shared by {listed(names, 4)}", "bold"))
-            self._steps(plan, members)
-            self._show()
-        if rest := [step for _, members in ordered[limit:] for step in members]:
-            self._show(f"{self._dots} and {many(len(rest), 'more shared step')} (-v lists them)")
+        if len(groups) > MOST_GROUPS:
+            groups = {(): [step for members in groups.values() for step in members]}
+        for names, members in sorted(groups.items(), key=lambda item: -plan_bytes(item[1])):
+            who = listed(names, 4) or "several environments"
+            self._show(Styled(f"Shared by {who}", "bold"))
+            self._steps(plan, members, counted=not names)
             self._show()
 
     def _environment(
@@ -172,7 +170,8 @@ class PlanView:
         for line in change_lines(changes, self._arrow, "    "):
             self._show(*line)
 
-    def _steps(self, plan: Plan, steps: Sequence[Step]) -> None:
+    def _steps(self, plan: Plan, steps: Sequence[Step], *, counted: bool = False) -> None:
+        """Steps by size; ``counted``: with the number of environments that wait for each."""
         ordered = sorted(steps, key=lambda s: (s.action != "pull", -(s.bytes or 0), s.name))
         limit = len(ordered) if self._verbose else MOST_STEPS
         if len(ordered) == limit + 1:
@@ -180,7 +179,8 @@ class PlanView:
         rows = []
         for step in ordered[:limit]:
             row = [step.action, _title(plan, step), size(step.bytes) if step.bytes else ""]
-            rows.append([*row, step.reason])
+            users = f", for {many(len(step.environments), 'environment')}" if counted else ""
+            rows.append([*row, step.reason + users])
         for line in table(rows, indent="      ", right=(2,)):
             self._show(*line)
         if len(ordered) > limit:
