@@ -205,14 +205,18 @@ def _read_holder(fd: int) -> Holder:
 
 def _kernel_holders(fd: int) -> list[int]:
     """The pids on this host that hold a lock on the file, as Linux knows them."""
-    inode = str(os.fstat(fd).st_ino)
-    pids = []
+    status = os.fstat(fd)
+    inode = f":{status.st_ino}"
+    exact = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}{inode}"
+    pids: dict[str, list[int]] = {}
     with contextlib.suppress(OSError, ValueError), open("/proc/locks", encoding="ascii") as lines:
         for line in lines:
             fields = line.split()
-            if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5].endswith(":" + inode):
-                pids.append(int(fields[4]))
-    return [pid for pid in pids if pid > 0]
+            if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5].endswith(inode):
+                pids.setdefault(fields[5], []).append(int(fields[4]))
+    # some file systems show another device number there than stat does
+    found = pids.get(exact) or [pid for some in pids.values() for pid in some]
+    return [pid for pid in found if pid > 0]
 
 
 def _command_of(pid: int) -> str:

@@ -83,7 +83,15 @@ def holds(root: Path, kind: str) -> bool:
     ],
 )  # fmt: skip
 def test_without_one_sync_a_cut_is_seen(tmp_path: Path, system: str, kind: str, skip: str) -> None:
-    """Otherwise the tests above would prove nothing."""
-    with volume(system, tmp_path) as disk:
-        cut_after_ack(disk, kind, skip)
-        assert not holds(disk.mount_point / "store", kind)
+    """Otherwise the tests above would prove nothing.
+
+    A ``sync`` by some other program on the machine can save the day, so one loss of
+    three is enough.
+    """
+
+    def lost() -> bool:
+        with volume(system, tmp_path) as disk:
+            cut_after_ack(disk, kind, skip)
+            return not holds(disk.mount_point / "store", kind)
+
+    assert any(lost() for _ in range(3))
