@@ -20,6 +20,7 @@ from envgraph.errors import InputError
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$([A-Za-z_][A-Za-z0-9_]*)")
 _TOKEN: Final = re.compile(r"/t/([^/]+)(?=/|$)")
 _URL_USERINFO: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@'\"]+@")
+_ADDRESS: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s#]+")
 _TOKEN_IN_URL: Final = re.compile(r"(://[^\s'\"]*?)/t/[^/\s:'\"]+")
 _TOKEN_IN_PATH: Final = re.compile(r"/t/[^/\s]+/")
 _MASK: Final = "***"
@@ -134,6 +135,29 @@ def without_userinfo(url: str) -> str:
     """The address to open: userinfo gone (it becomes a header), token and query kept."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+
+
+def addresses_in(text: str) -> list[str]:
+    """Every address that a line of a requirements file names."""
+    return [found.removeprefix("git+") for found in _ADDRESS.findall(text)]
+
+
+def with_login(url: str, addresses: Iterable[str]) -> str:
+    """``url`` with the user and password of an address of the same origin."""
+    parts = urlsplit(url)
+    if parts.username is not None:
+        return url
+    for address in addresses:
+        other = urlsplit(address)
+        same = (other.scheme, other.hostname, other.port) == (
+            parts.scheme,
+            parts.hostname,
+            parts.port,
+        )
+        if same and other.username is not None:
+            info = other.netloc.rpartition("@")[0]
+            return urlunsplit(parts._replace(netloc=f"{info}@{parts.netloc}"))
+    return url
 
 
 def recorded(url: str) -> str:

@@ -98,6 +98,12 @@ def fetch_package(
 
 
 def _nowhere(package: LockedPackage, failures: list[EnvgraphError]) -> EnvgraphError:
+    if not package.reproducible:
+        return FetchError(
+            f"{package.title} was built here, and its wheel is not in the store any more",
+            code="built-wheel-gone",
+            hint=f"`envgraph lock --update {package.name}` builds it again: a new generation",
+        )
     first = failures[0] if failures else FetchError("its lock records no address")
     kind = OfflineError if any(isinstance(f, OfflineError) for f in failures) else FetchError
     details = [d for failure in failures for d in failure.diagnostics]
@@ -137,9 +143,22 @@ def places(
                 for source in locate(text, paths, config, environ):
                     if source.name == package.channel:
                         found.append(source.secret_address + tail)
-    if package.url:
-        found.append(credentials.expand(package.url, environ, config.secrets))
+    if package.url and package.reproducible:
+        address = credentials.expand(package.url, environ, config.secrets)
+        if package.manager == "pip":
+            address = credentials.with_login(address, _pip_addresses(config, conda, environ))
+        found.append(address)
     return list(dict.fromkeys(found))
+
+
+def _pip_addresses(
+    config: WorkspaceConfig, conda: CondaSpec | None, environ: Mapping[str, str]
+) -> list[str]:
+    """Indexes and addresses that may carry the login of a wheel's host."""
+    texts = list(config.pip_indexes)
+    for line in conda.pip if conda is not None else ():
+        texts += credentials.addresses_in(line.text)
+    return [credentials.expand(text, environ, config.secrets) for text in texts]
 
 
 def read_place(

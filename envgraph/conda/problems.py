@@ -45,7 +45,16 @@ def translate(
         )
     if isinstance(error, (MemoryError, RecursionError)):
         return ResolveError("the solver ran out of memory", code="solver-memory", detail=kind)
+    if kind in ("CacheDirError", "IoError") or isinstance(error, OSError):
+        return FetchError("the folder for repodata cannot be used", code="cache", detail=text)
     return _channel_failure(text, sources)
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether rattler or the system raised it; anything else is a bug of ours."""
+    return type(error).__module__ in ("exceptions", "rattler.exceptions", "pyo3_runtime") or (
+        isinstance(error, (OSError, MemoryError, RecursionError, EnvgraphError))
+    )
 
 
 def _unsatisfiable(

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from envgraph.conda import credentials, problems
 from envgraph.conda.channels import ChannelSource, require_offline
 from envgraph.conda.specs import ParsedSpec
-from envgraph.errors import Diagnostic
+from envgraph.errors import Diagnostic, InputError
 from envgraph.model.locked import LockedPackage
 
 if TYPE_CHECKING:
@@ -129,10 +129,8 @@ def solve(request: SolveRequest, *, cache: Path, offline: bool = False) -> Solve
         require_offline(sources, "solving")
     try:
         return run_async(_solve(request, sources, cache))
-    except (Exception, asyncio.CancelledError) as error:
-        raise problems.translate(error, sources, request) from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
+    except BaseException as error:  # a panic of rattler is no Exception
+        if not problems.is_foreign(error) and type(error).__name__ != "PanicException":
             raise
         raise problems.translate(error, sources, request) from None
 
@@ -294,9 +292,18 @@ def _virtual_packages(given: Mapping[str, str]) -> list[GenericVirtualPackage]:
     made = []
     for name, text in sorted(given.items()):
         version, _, build = text.partition("=")
-        made.append(
-            GenericVirtualPackage(PackageName(name), Version(version), BuildString(build or "0"))
-        )
+        try:
+            made.append(
+                GenericVirtualPackage(
+                    PackageName(name), Version(version), BuildString(build or "0")
+                )
+            )
+        except Exception as error:
+            raise InputError(
+                f"virtual_packages: {name}: {text!r} is no version",
+                code="virtual-package",
+                detail=str(error),
+            ) from None
     return made
 
 

@@ -82,6 +82,8 @@ def _parse(
 
     channel_text, subdir, rest = split_channel(requirement.text)
     try:
+        if "://" in rest or rest.endswith((".conda", ".tar.bz2")):
+            raise ValueError("a package by its address or file cannot be locked")
         spec = rattler.MatchSpec(rest, strict=False)
         name = spec.name.normalized
         if spec.namespace:

@@ -240,15 +240,17 @@ class Transport:
         import urllib3
 
         proxy = proxy_for(url, self.environ)
-        key = proxy or ""
+        scheme = urlsplit(url).scheme
+        key = f"{scheme} {proxy or ''}"
         pool = self._pools.get(key)
         if pool is None:
             logging.getLogger("urllib3.connectionpool").addFilter(_mask_log)
             common: dict[str, Any] = {
                 "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-                "ssl_context": trusted_certificates(self.environ),
                 "maxsize": 8,
             }
+            if scheme == "https" or (proxy or "").startswith("https:"):
+                common["ssl_context"] = trusted_certificates(self.environ)
             if proxy:
                 login = credentials.userinfo(proxy)
                 headers = (

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from envgraph.conda import credentials
 from envgraph.errors import Diagnostic
@@ -40,30 +39,12 @@ class IndexOptions:
 
     def with_login(self, url: str) -> str:
         """``url`` with the user and password of the index of the same origin, if any."""
-        return with_login(url, self.all_addresses())
+        return credentials.with_login(url, self.all_addresses())
 
     def needs_connection(self) -> bool:
         """Whether anything but files would be asked."""
         remote = [a for a in self.all_addresses() if not a.startswith("file://")]
         return bool(remote) or (not self.default and not self.no_index)
-
-
-def with_login(url: str, addresses: list[str]) -> str:
-    """``url`` with the user and password of an address of the same origin."""
-    parts = urlsplit(url)
-    if parts.username is not None:
-        return url
-    for address in addresses:
-        other = urlsplit(address)
-        same = (other.scheme, other.hostname, other.port) == (
-            parts.scheme,
-            parts.hostname,
-            parts.port,
-        )
-        if same and other.username is not None:
-            info = other.netloc.rpartition("@")[0]
-            return urlunsplit(parts._replace(netloc=f"{info}@{parts.netloc}"))
-    return url
 
 
 def index_options(

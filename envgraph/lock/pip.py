@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from envgraph.conda import credentials
 from envgraph.conda.transport import Transport
-from envgraph.errors import Diagnostic, InputError, ResolveError
+from envgraph.errors import Diagnostic, EnvgraphError, FetchError, InputError, ResolveError
 from envgraph.lock.build import Builder
 from envgraph.lock.indexes import IndexOptions, index_options
 from envgraph.lock.packages import PackageStore, keep
@@ -31,6 +31,10 @@ from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph.model.spec import CondaSpec, PipLine
 from envgraph_store.digest import Digest
 
+_UNREACHABLE: Final = re.compile(
+    r"Failed to fetch|error sending request|Could not connect|Request failed|HTTP status"
+    r"|Missing credentials|authentication credentials|Unauthorized|Failed to read `--find-links`"
+)
 _CONFLICT: Final = re.compile(r"you require ([a-z0-9-]+)")
 
 
@@ -203,7 +207,16 @@ class _Work:
             raise self._failure(outcome.error, stubs)
         return list(tomllib.loads(outcome.text).get("packages", []))
 
-    def _failure(self, text: str, stubs: Mapping[str, Path]) -> ResolveError:
+    def _failure(self, text: str, stubs: Mapping[str, Path]) -> EnvgraphError:
+        if _UNREACHABLE.search(text):
+            error = FetchError(
+                "an index of the pip section cannot be read",
+                code="pip-index",
+                detail=text,
+                hint="is the address right? credentials go in as ${VARIABLE}, or into netrc",
+            )
+            error.retryable = True
+            return error
         named = sorted({name for name in stubs if re.search(rf"\b{re.escape(name)}\b", text)})
         chosen = python_packages(self.request.chosen)
         place = next(

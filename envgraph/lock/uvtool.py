@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.conda import credentials
-from envgraph.errors import OfflineError, PlatformError
+from envgraph.errors import BuildError, OfflineError, PlatformError
 from envgraph.lock.indexes import IndexOptions
 
 _TIMEOUT: Final = 1800
@@ -98,17 +98,22 @@ class Uv:
         self, arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run uv in ``folder``; its output is text, not masked yet."""
-        return subprocess.run(
-            [self.executable(), *arguments],
-            cwd=folder,
-            env=self.environment() | dict(more or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [self.executable(), *arguments],
+                cwd=folder,
+                env=self.environment() | dict(more or {}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BuildError(
+                f"uv {arguments[0]} took more than {_TIMEOUT} seconds", code="uv-timeout"
+            ) from None
 
     def compile(
         self,
@@ -148,7 +153,9 @@ class Uv:
         """Uv's words without secrets, colours and its hints about its own options."""
         text = credentials.mask(text, self._options.known_secrets())
         text = re.sub(r"^(error|  cause|warning): ?", "", text, flags=re.MULTILINE)
-        return text.partition("\nhint:")[0].strip()
+        said, *hints = text.split("\nhint:")
+        kept = [hint.strip() for hint in hints if "--" not in hint and "no-build" not in hint]
+        return "\n".join([said.strip(), *kept])
 
 
 def _private(path: Path, lines: Sequence[str]) -> None:

@@ -322,6 +322,10 @@ def _pip(
         links = PipLine("option", f"--find-links {server.url_with_password}/links.html")
         lock = run.lock(conda, requirements=both, pip=(wanted, alone, links)).lock
         assert lock.packages[-1].url == f"{server.origin}/{wheel.name}"
+        again = CondaSpec(pip=(links,))
+        plain = WorkspaceConfig("test", "1", str(run.folder))
+        fetch_package(lock.packages[-1], plain, lambda _: None, offline=False, conda=again)
+        run.fails(lambda: fetch_package(lock.packages[-1], plain, lambda _: None, offline=False))
         direct = PipLine("url", f"{server.url_with_password}/{wheel.name}")
         lock = run.lock(conda, requirements=both, pip=(direct, alone)).lock
         assert lock.packages[-1].url == f"{server.origin}/{wheel.name}"
@@ -337,17 +341,13 @@ def _pip(
     git = canaries.new()
     failing = PipLine("url", f"git+http://me:{git}@127.0.0.1:9/repository.git")
     run.fails(lambda: run.lock(conda, requirements=both, pip=(failing, alone)))
-    nowhere = f"http://{canaries.new()}:{canaries.new()}@127.0.0.1:9/simple"
-    index = PipLine("option", f"--index-url {nowhere}")
-    run.fails(lambda: run.lock(conda, requirements=both, pip=(wanted, index)))
-    run.fails(
-        lambda: run.lock(
-            conda,
-            requirements=both,
-            pip=(wanted,),
-            pip_indexes=(f"http://u:{canaries.new()}@127.0.0.1:9/simple",),
-        )
-    )
+    with ChannelServer(site, username="other", password="than-these") as server:
+        place = server.origin.replace("://", f"://{canaries.new()}:{canaries.new()}@")
+        index = PipLine("option", f"--index-url {place}/simple")
+        error = run.fails(lambda: run.lock(conda, requirements=both, pip=(wanted, index)))
+        assert error.diagnostics[0].code == "pip-index", error.diagnostics
+        own = server.origin.replace("://", f"://u:{canaries.new()}@") + "/simple"
+        run.fails(lambda: run.lock(conda, requirements=both, pip=(wanted,), pip_indexes=(own,)))
 
 
 def _errors(run: Run, canaries: Canaries, channel: Path) -> None:

@@ -126,8 +126,10 @@ def test_text_of_real_files_is_read(tmp_path: Path, locker: Locker) -> None:
 
 def test_every_wrong_requirement_is_named_at_once(high: ChannelMaker, locker: Locker) -> None:
     with pytest.raises(InputError) as caught:
-        locker.lock(["foo", "foo ==", "foo >=1,<", "sel(linux): foo"], (high.url,))
-    assert [d.code for d in caught.value.diagnostics] == ["match-spec"] * 3
+        locker.lock(
+            ["foo", "foo ==", "foo >=1,<", "https://h/x-1-0.conda", "sel(linux): foo"], (high.url,)
+        )
+    assert [d.code for d in caught.value.diagnostics] == ["match-spec"] * 4
 
 
 def test_reasons_and_hints(high: ChannelMaker, low: ChannelMaker, locker: Locker) -> None:
@@ -210,6 +212,25 @@ def test_panic_is_an_error(
     with pytest.raises(ResolveError) as caught:
         locker.lock(["foo"], (high.url,))
     assert caught.value.diagnostics[0].code == "solver-crash"
+
+
+def test_a_bug_is_not_called_a_channel_failure(
+    high: ChannelMaker, locker: Locker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wrong(*_: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("envgraph.conda.solve._solve", wrong)
+    with pytest.raises(TypeError):
+        locker.lock(["foo"], (high.url,))
+
+
+def test_virtual_packages_that_are_none(high: ChannelMaker, tmp_path: Path) -> None:
+    for given in ({"__glibc": "2 28"}, {"__glibc": ""}, {"no name": "1"}):
+        locker = Locker(tmp_path / "work", virtual_packages={"linux-64": given})
+        with pytest.raises(InputError) as caught:
+            locker.lock(["foo"], (high.url,))
+        assert caught.value.diagnostics[0].code == "virtual-package"
 
 
 def test_interrupt_is_not_swallowed(

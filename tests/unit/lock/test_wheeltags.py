@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from envgraph.conda.credentials import with_login
 from envgraph.errors import InputError
 from envgraph.lock.contract import solve_contract, virtual_packages
-from envgraph.lock.indexes import index_options, with_login
+from envgraph.lock.indexes import index_options
 from envgraph.lock.wheeltags import best_wheel, python_packages, uv_platform, write_stub
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
