@@ -91,7 +91,7 @@ class _Assembly:
         writer.add_file(own[0], INSTALLER)
         self._record(own[0], hashlib.sha256(INSTALLER).digest(), len(INSTALLER))
         writer.add_file(own[1], self._new_record())
-        return writer.finish(self.wheel.notes)
+        return writer.finish()
 
     def _check_identity(self, package: LockedPackage) -> None:
         name = self.wheel.dist_info.removesuffix(".dist-info").rpartition("-")[0]
