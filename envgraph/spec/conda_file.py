@@ -12,7 +12,8 @@ from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.pip_lines import PipReader
 from envgraph.spec.problems import Problems, nearest, place, quoted
 from envgraph.spec.reading import Reading
-from envgraph.spec.yaml_text import has_template, split_lines
+from envgraph.spec.templates import has_template
+from envgraph.spec.text import split_lines
 
 KNOWN: Final = frozenset(
     {"name", "channels", "dependencies", "prefix", "variables", "platforms", "platform", "category"}

@@ -14,7 +14,7 @@ from envgraph.spec import paths
 from envgraph.spec.nodes import ListNode, MapNode, ScalarNode, described
 from envgraph.spec.problems import nearest, place, quoted
 from envgraph.spec.reading import Reading
-from envgraph.spec.yaml_text import has_template
+from envgraph.spec.templates import has_template
 from envgraph_store.digest import Digest
 
 INSTRUCTIONS: Final = frozenset(

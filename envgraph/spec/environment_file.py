@@ -23,7 +23,8 @@ from envgraph.spec.docker_steps import read_steps
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.problems import Problems, place, quoted
 from envgraph.spec.reading import READ_ONLY, Reading
-from envgraph.spec.yaml_text import find_templates, has_template, load_yaml
+from envgraph.spec.templates import find_templates, has_template
+from envgraph.spec.yaml_text import load_yaml
 
 KNOWN: Final = READ_ONLY | frozenset(
     {

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from envgraph.errors import InputError, SourceLocation
 from envgraph.spec.files import read_file
-from envgraph.spec.yaml_text import decode
+from envgraph.spec.text import decode
 
 IGNORE_LIMIT: Final = 1 << 20
 VCS_FOLDERS: Final = frozenset({".git", ".hg", ".svn", ".bzr"})

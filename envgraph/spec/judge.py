@@ -16,9 +16,11 @@ from envgraph.spec.load import environment_from_tree
 from envgraph.spec.nodes import MapNode, Node
 from envgraph.spec.problems import Problems, place
 from envgraph.spec.reading import Reading
+from envgraph.spec.templates import TEMPLATE
+from envgraph.spec.text import decode
 from envgraph.spec.uses import EnvironmentUse, read_uses
 from envgraph.spec.workspace_file import FILE_NAME, load_workspace
-from envgraph.spec.yaml_text import TEMPLATE, compose, decode
+from envgraph.spec.yaml_text import compose
 
 JUDGE_LIMIT: Final = 64 << 20
 """Bytes: the largest lock seen has 6 MB."""

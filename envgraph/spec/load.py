@@ -78,7 +78,7 @@ def environment_from_tree(
     """A file's tree → its environment, whichever of the two shapes it has."""
     from envgraph.spec.environment_file import parse_environment
     from envgraph.spec.kinds import kind_of_tree
-    from envgraph.spec.yaml_text import find_templates
+    from envgraph.spec.templates import find_templates
 
     if not isinstance(root, MapNode):
         reading.problems.add(

@@ -13,7 +13,8 @@ from envgraph.model.spec import PipLine
 from envgraph.spec import paths
 from envgraph.spec.problems import nearest, quoted
 from envgraph.spec.reading import Reading
-from envgraph.spec.yaml_text import decode, has_template
+from envgraph.spec.templates import has_template
+from envgraph.spec.text import decode
 
 _MAX_LINES: Final = 100_000
 _MAX_DEPTH: Final = 50
@@ -161,7 +162,7 @@ class PipReader:
 
     def read_text(self, text: str, file: str, folder: str, constraint: bool) -> None:
         """Read the text of a requirements file whose ``-r`` lines start at ``folder``."""
-        from envgraph.spec.yaml_text import template_problem, templates_in
+        from envgraph.spec.templates import template_problem, templates_in
 
         for number, column, line in logical_lines(text):
             source = SourceLocation(file, number, column)

@@ -17,7 +17,8 @@ from envgraph.spec.references import (
     EnvironmentReference,
     parse_environment_reference,
 )
-from envgraph.spec.yaml_text import find_templates, has_template, load_yaml, template_problem
+from envgraph.spec.templates import find_templates, has_template, template_problem
+from envgraph.spec.yaml_text import load_yaml
 
 _NOT_BELOW: Final = frozenset(
     {

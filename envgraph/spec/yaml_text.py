@@ -7,81 +7,22 @@ nesting, alias bombs and tags cost nothing and end in a message with a place.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Final
 
 from envgraph.errors import SourceLocation
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode
 from envgraph.spec.problems import Problems, place, quoted
+from envgraph.spec.templates import TEMPLATE, bare_templates, template_problem
+from envgraph.spec.text import decode, split_lines
 
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 100_000
 """Nodes after aliases are followed; the largest real environment file has 2,000."""
 
-TEMPLATE: Final = re.compile(r"(?<!\$)\{\{[^{}]{0,500}\}\}|\{%[^{}]{0,500}?%\}")
-_OPEN_TEMPLATE: Final = re.compile(r"(?<!\$)\{\{|\{%")
-_BARE_TEMPLATE: Final = re.compile(
-    r"^[ \t]*(?:-[ \t]+)*(?:[^\s'\"#{][^'\"#{]*:[ \t]+)?(?:\{\{|\{%)", re.MULTILINE
-)
-_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
-_LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _CORE_TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
 ) | {"!"}
-
-
-def decode(data: bytes, file: str, problems: Problems) -> str | None:
-    """The text of a file: UTF-8 with or without BOM, no control characters."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problems.add(
-            "encoding", "the file is UTF-16, not UTF-8", SourceLocation(file, 1, 1),
-            hint="save it as UTF-8",
-        )  # fmt: skip
-        return None
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line, column = _position(data[: error.start].decode("utf-8", "replace"))
-        problems.add(
-            "encoding",
-            f"byte 0x{data[error.start]:02x} is not UTF-8",
-            SourceLocation(file, line, column),
-            hint="save the file as UTF-8",
-        )
-        return None
-    bad = _FORBIDDEN.search(text)
-    if bad is not None:
-        line, column = _position(text[: bad.start()])
-        problems.add(
-            "control-character",
-            f"the character U+{ord(bad[0]):04X} cannot stand in a text file",
-            SourceLocation(file, line, column),
-        )
-        return None
-    return text
-
-
-def split_lines(text: str) -> list[str]:
-    """The lines of a text as YAML counts them: CR, NEL and Unicode's separators end one too."""
-    return _LINE_BREAK.split(text)
-
-
-def _position(before: str) -> tuple[int, int]:
-    lines = split_lines(before)
-    return len(lines), len(lines[-1]) + 1
-
-
-def template_problem(text: str, source: SourceLocation, problems: Problems) -> None:
-    """Report one unfilled template by its text and place."""
-    problems.add(
-        "template",
-        f"{text[:120]} is a template that nothing has filled in",
-        source,
-        hint="render the file with the tool that made it, or write the value itself",
-    )
 
 
 @dataclass(slots=True)
@@ -305,52 +246,7 @@ def _syntax_problem(error: Any, lines: list[str], file: str, problems: Problems)
     )
 
 
-def bare_templates(text: str) -> list[tuple[int, int, str]]:
-    """All templates of a text, when one without quotes breaks the YAML: line, column, text."""
-    if _BARE_TEMPLATE.search(text) is None:
-        return []
-    found = []
-    for number, line in enumerate(split_lines(text), 1):
-        if line.lstrip().startswith("#"):
-            continue
-        found += [(number, match.start() + 1, match[0]) for match in TEMPLATE.finditer(line)]
-    return found or [(1, 1, "{{")]
-
-
-def find_templates(node: Node, file: str, problems: Problems) -> None:
-    """Report every template in the scalars of a tree."""
-    stack: list[Node] = [node]
-    seen: set[int] = set()
-    while stack:
-        item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, ScalarNode):
-            for text in templates_in(item.value):
-                template_problem(text, place(file, item), problems)
-        elif isinstance(item, ListNode):
-            stack.extend(reversed(item.items))
-        else:
-            for key, value in reversed(item.pairs):
-                stack += [value, key]
-
-
-def templates_in(text: str) -> list[str]:
-    """The first templates of a text; one that never ends is given as it begins."""
-    opened = _OPEN_TEMPLATE.search(text)
-    if opened is None:
-        return []
-    found = [match[0] for match in islice(TEMPLATE.finditer(text), 20)]
-    return found or [text[opened.start() : opened.start() + 80]]
-
-
-def has_template(text: str) -> bool:
-    """Whether ``text`` holds an unfilled template, whole or cut."""
-    return _OPEN_TEMPLATE.search(text) is not None
-
-
 def load_yaml(data: bytes, file: str, problems: Problems) -> tuple[Node | None, str]:
-    """Bytes → root node and text. Templates in scalars stay: see :func:`find_templates`."""
+    """Bytes → root node and text. Templates in scalars stay: ``find_templates`` reports them."""
     text = decode(data, file, problems)
     return (None, "") if text is None else (compose(text, file, problems), text)

@@ -6,7 +6,8 @@ import pytest
 
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode
 from envgraph.spec.problems import MOST, Problems
-from envgraph.spec.yaml_text import MAX_NODES, find_templates, load_yaml
+from envgraph.spec.templates import find_templates
+from envgraph.spec.yaml_text import MAX_NODES, load_yaml
 
 
 def parse(data: str | bytes) -> tuple[Node | None, list[str], Problems]:
