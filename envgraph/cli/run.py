@@ -22,7 +22,7 @@ from envgraph.cli.session import Session
 from envgraph.cli.verbs import module_of
 from envgraph.cli.views.console import Console
 from envgraph.cli.views.diagnostics import error_object, print_diagnostics
-from envgraph.errors import Diagnostic, EnvgraphError
+from envgraph.errors import Diagnostic, EnvgraphError, UsageError
 
 EXIT_ERROR = 1
 EXIT_CHANGES = 2
@@ -122,7 +122,8 @@ def _without_verb(invocation: Invocation, console: Console) -> int:
     if values.on("--help"):
         overview(console.out)
         return 0
-    common_of(values, dict(os.environ))
+    if values.on("--json"):
+        raise UsageError("there is no verb", hint="`envgraph --help` lists the verbs")
     overview(console.err)
     return EXIT_ERROR
 

@@ -106,8 +106,6 @@ def answer(argv: list[str]) -> int | None:
         if "--json" in flags:
             with open(path + ".answer", encoding="utf-8") as stream:
                 text = stream.read()
-        elif "--quiet" in flags or "-q" in flags:
-            text = ""
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if "--json" not in flags:
