@@ -99,7 +99,10 @@ class Applier:
             bytes_written=builder.bytes_written,
             seconds=self._clock() - began,
             failures=tuple(failures),
-            diagnostics=tuple(link_script_warnings(plan.graph, builder.link_scripts)),
+            diagnostics=(
+                *builder.remarks,
+                *link_script_warnings(plan.graph, builder.link_scripts),
+            ),
             interrupted=outcome.interrupted,
         )
 

@@ -7,19 +7,17 @@ durable before anything that stands on it starts.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from envgraph.api.events import Event
+from envgraph.apply.overlaps import Member, check_overlaps
 from envgraph.apply.toolchain import Toolchains
 from envgraph.conda.fetch import fetch_package
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.bases import copy_base
-from envgraph.image.collisions import find_shared_paths
 from envgraph.image.content import LayerContent
 from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
@@ -64,6 +62,7 @@ class NodeBuilder:
         self._users = _users(graph, subjects)
         self.bytes_written = 0
         self.layers_built = 0
+        self.remarks: list[Diagnostic] = []
         self.link_scripts: dict[NodeKey, tuple[str, ...]] = {}
 
     # -- batches ---------------------------------------------------------
@@ -252,28 +251,23 @@ class NodeBuilder:
             self.bytes_written += len(manifest) + sum(map(len, parts))
 
     def _check_overlap(self, subject: Subject) -> None:
-        contents: list[tuple[str, LayerContent]] = []
-        for node in self._graph.reachable([subject.nodes.image]):
-            if node.package is None:
-                continue
-            layer = self._observer.layer(node.key)
-            if layer is not None:
-                paths = tuple(json.loads(self._store.blobs.read(layer.paths)))
-                contents.append((node.package.title, replace(layer.content, paths=paths)))
-        problems = [
-            Diagnostic(
-                "path-collision",
-                f"{shared.path} belongs to two packages: {' and '.join(shared.packages)}",
-                "it is a file of one and a folder of the other"
-                if shared.as_folder
-                else "which file wins would depend on the order of installation",
-                subject.spec.source,
-                "leave one of the two out, or pin builds that do not collide",
-            )
-            for shared in find_shared_paths(contents)
+        """Remark on paths with two owners; the members in the order of the layers."""
+        nodes = [self._graph[key] for key in subject.nodes.layers]
+        parts = [
+            part
+            for node in nodes
+            for part in ([node] if node.package else [self._graph[key] for key in node.needs])
         ]
-        if problems:
-            raise BuildError(problems)
+        members = [
+            Member(part.package.title, layer)
+            for part in parts
+            if part.package is not None and (layer := self._observer.layer(part.key)) is not None
+        ]
+        blobs = self._store.blobs
+        options = subject.nodes.options
+        remarks = check_overlaps(members, blobs.read, blobs.open, options, subject.spec.source)
+        with self._lock:
+            self.remarks += remarks
 
 
 class _Counter:

@@ -196,22 +196,37 @@ def test_a_lost_layer_is_built_again_once_verify_has_seen_it(desk: Desk) -> None
     assert desk.run("store", "verify").code == 0
 
 
-def test_two_packages_with_one_path_are_an_error_that_names_both(
-    tmp_path: Path, demo_channel: Channel
-) -> None:
+def collision(tmp_path: Path, one: dict[str, str], two: dict[str, str]) -> Desk:
     channel = tmp_path / "channel"
-    files = {"share/same": "x"}
-    ChannelMaker(channel).add(
-        make_package("one", files=files), make_package("two", files=files)
-    ).index()
+    maker = ChannelMaker(channel)
+    maker.add(make_package("one", files=one), make_package("two", files=two)).index()
     desk = Desk(tmp_path / "desk", channel.as_uri())
     desk.environment("train", "one", "two")
+    return desk
+
+
+def test_a_file_and_a_folder_of_one_name_are_an_error_that_names_both(tmp_path: Path) -> None:
+    desk = collision(tmp_path, {"share/same": "x"}, {"share/same/inner": "x"})
     answer = desk.run("apply", "--auto-approve", "--json")
     assert answer.code == 1
     assert "path-collision" in answer.errors()
     assert "one 1.0" in answer.err
     assert "two 1.0" in answer.err
     assert desk.ok("list", "--json").json["environments"] == []
+
+
+def test_different_files_of_one_name_are_said_with_the_one_that_is_used(tmp_path: Path) -> None:
+    desk = collision(
+        tmp_path, {"share/same": "x", "share/eq": "1"}, {"share/same": "y", "share/eq": "1"}
+    )
+    said = " ".join(desk.ok("apply", "-y").err.split())
+    assert "share/same: in the image the file of two 1.0 0 is used" in said
+    assert "share/eq" not in said
+
+
+def test_equal_files_of_one_name_are_nobodys_business(tmp_path: Path) -> None:
+    desk = collision(tmp_path, {"share/same": "x"}, {"share/same": "x"})
+    assert "path-shared" not in desk.ok("apply", "-y").err
 
 
 def test_a_given_version_never_changes(desk: Desk) -> None:
