@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from envgraph.cli.views.console import Console, Piece, Styled, wrap
+from envgraph.cli.views.console import Console, Piece, Styled, harmless, wrap
 from envgraph.errors import Diagnostic, SourceLocation
 
 _USERINFO: Final = re.compile(r"(?<=://)[^\s/@]+@")
@@ -96,7 +96,8 @@ def plain_text(diagnostics: Sequence[Diagnostic]) -> str:
     """What :func:`print_diagnostics` prints, without colour, for 80 columns."""
     lines = [line for diagnostic in diagnostics for line in lines_of(diagnostic, 80)]
     return "".join(
-        "".join(p if isinstance(p, str) else p.text for p in line) + "\n" for line in lines
+        harmless("".join(p if isinstance(p, str) else p.text for p in line)) + "\n"
+        for line in lines
     )
 
 
