@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from envgraph.conda import credentials
@@ -29,16 +29,34 @@ def known_secrets(sources: Iterable[ChannelSource]) -> list[str]:
     return [secret for s in sources for secret in credentials.secrets_of(s.secret_address)]
 
 
+def is_unsatisfiable(error: BaseException) -> bool:
+    """Whether the solver had an answer, and it is no."""
+    return type(error).__name__ == "SolverError"
+
+
+def missing_names(text: str) -> list[str]:
+    """Names, in the solver's words, that no channel has; virtual packages left out."""
+    return sorted(
+        {name for pair in _MISSING.findall(text) for name in pair if name and name[:2] != "__"}
+    )
+
+
 def translate(
-    error: BaseException, sources: Sequence[ChannelSource], request: SolveRequest
+    error: BaseException,
+    sources: Sequence[ChannelSource],
+    request: SolveRequest,
+    close: Mapping[str, Sequence[str]] | None = None,
 ) -> EnvgraphError:
-    """The typed error for whatever rattler raised, with no secret in it."""
+    """The typed error for whatever rattler raised, with no secret in it.
+
+    ``close``: for a name that is nowhere, the names that it may have meant.
+    """
     if isinstance(error, EnvgraphError):
         return error
     text = credentials.mask(str(error), known_secrets(sources))[:_DETAIL_LIMIT].strip()
     kind = type(error).__name__
-    if kind == "SolverError":
-        return _unsatisfiable(text, sources, request)
+    if is_unsatisfiable(error):
+        return _unsatisfiable(text, sources, request, close or {})
     if kind == "PanicException":
         return ResolveError(
             "the solver crashed", code="solver-crash", detail=text, hint="please report this"
@@ -58,7 +76,10 @@ def is_foreign(error: BaseException) -> bool:
 
 
 def _unsatisfiable(
-    text: str, sources: Sequence[ChannelSource], request: SolveRequest
+    text: str,
+    sources: Sequence[ChannelSource],
+    request: SolveRequest,
+    close: Mapping[str, Sequence[str]],
 ) -> ResolveError:
     reason = text.removeprefix("Cannot solve the request because of:").strip()
     reason = name_channels(reason, sources)
@@ -73,7 +94,7 @@ def _unsatisfiable(
         code="unsatisfiable",
         detail=reason,
         source=place,
-        hint="; ".join(_hints(missing, reason, sources, request)),
+        hint="; ".join(_hints(missing, reason, sources, request, close)),
     )
 
 
@@ -85,7 +106,11 @@ def name_channels(text: str, sources: Sequence[ChannelSource]) -> str:
 
 
 def _hints(
-    missing: list[str], reason: str, sources: Sequence[ChannelSource], request: SolveRequest
+    missing: list[str],
+    reason: str,
+    sources: Sequence[ChannelSource],
+    request: SolveRequest,
+    close: Mapping[str, Sequence[str]],
 ) -> list[str]:
     hints = []
     names = ", ".join(source.name for source in sources)
@@ -101,6 +126,11 @@ def _hints(
             )
         else:
             hints.append(f"no package {name} for {request.platform} in {names}")
+            if close.get(name):
+                hints.append(f"did you mean {' or '.join(close[name])}?")
+    nowhere = [name for name in missing if not name.startswith("__") and not close.get(name)]
+    if nowhere and not {"defaults", "pkgs/main"} & {source.name for source in sources}:
+        hints.append("is a channel missing? `defaults` is never added where it is not named")
     wanted = _GLIBC.search(reason)
     if wanted and "__glibc" in request.virtual_packages:
         hints.append(
@@ -150,9 +180,9 @@ def _channel_hint(text: str, sources: Sequence[ChannelSource]) -> str:
     return "is the server there? `channels:` in envgraph.yaml can name a mirror"
 
 
-def close_names(name: str, names: Iterable[str]) -> list[str]:
-    """Up to three names that ``name`` may have meant."""
-    return difflib.get_close_matches(name, list(names), n=3, cutoff=0.75)
+def close_names(names: Iterable[str], known: Sequence[str]) -> dict[str, list[str]]:
+    """For each name up to three known ones that it may have meant."""
+    return {n: difflib.get_close_matches(n, known, n=3, cutoff=0.75) for n in names}
 
 
 async def hints_after_success(

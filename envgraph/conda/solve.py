@@ -164,21 +164,35 @@ async def _solve(
     kept = [*request.pinned, *request.preferred]
     shadowed = await _shadowed(gateway, sources, kept, request)
     cutoff = None if request.exclude_newer is None else request.exclude_newer.astimezone(UTC)
-    records = await rattler.solve(
-        [rattler.Channel(source.address) for source in sources],
-        match_specs,
-        gateway=gateway,
-        platforms=_subdirs(request.platform),
-        locked_packages=[
-            _record(p, by_address) for p in request.preferred if p.name not in shadowed
-        ],
-        pinned_packages=[_record(p, by_address) for p in request.pinned if p.name not in shadowed],
-        virtual_packages=_virtual_packages(request.virtual_packages),
-        channel_priority=rattler.ChannelPriority.Strict,
-        exclude_newer=cutoff,
-        timestamp_policy="allow-missing",
-        channel_relations="disabled",
-    )
+    try:
+        records = await rattler.solve(
+            [rattler.Channel(source.address) for source in sources],
+            match_specs,
+            gateway=gateway,
+            platforms=_subdirs(request.platform),
+            locked_packages=[
+                _record(p, by_address) for p in request.preferred if p.name not in shadowed
+            ],
+            pinned_packages=[
+                _record(p, by_address) for p in request.pinned if p.name not in shadowed
+            ],
+            virtual_packages=_virtual_packages(request.virtual_packages),
+            channel_priority=rattler.ChannelPriority.Strict,
+            exclude_newer=cutoff,
+            timestamp_policy="allow-missing",
+            channel_relations="disabled",
+        )
+    except Exception as error:
+        names = problems.missing_names(str(error)) if problems.is_unsatisfiable(error) else []
+        if not names:
+            raise
+        known = await gateway.names(
+            [rattler.Channel(source.address) for source in sources],
+            _subdirs(request.platform),
+            channel_relations="disabled",
+        )
+        close = problems.close_names(names, [name.normalized for name in known])
+        raise problems.translate(error, sources, request, close) from None
     direct = {spec.name for spec in request.specs}
     candidates = tuple(
         sorted((_candidate(record, by_address, direct) for record in records), key=_by_name)

@@ -108,7 +108,7 @@ def _channels(locks: Sequence[LockedEnvironment]) -> list[str]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(", ", ": "))
+    return json.dumps(value, sort_keys=True, separators=(", ", ": "))
 
 
 def _dump(document: Mapping[str, Any]) -> str:

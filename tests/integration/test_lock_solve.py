@@ -13,8 +13,10 @@ from envgraph.conda.solve import SolveRequest, run_async, solve
 from envgraph.conda.specs import parse_requirements
 from envgraph.errors import InputError, OfflineError, ResolveError
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.identity import lock_identity
 from envgraph.model.spec import CondaSpec, Requirement
 from envgraph.testing.channel import ChannelMaker, make_package
+from envgraph.testing.http import ChannelServer
 from tests.integration.locking import Locker, versions
 
 
@@ -135,6 +137,8 @@ def test_every_wrong_requirement_is_named_at_once(high: ChannelMaker, locker: Lo
 def test_reasons_and_hints(high: ChannelMaker, low: ChannelMaker, locker: Locker) -> None:
     cases = {
         "nothing-like-it": "no package nothing-like-it for linux-64",
+        "something-else": "is a channel missing?",
+        "needs_two": "did you mean needs-two?",
         "foo >=7": "",
     }
     for asked, hint in cases.items():
@@ -394,3 +398,29 @@ def test_known_secrets_of_channels_are_masked() -> None:
     assert "pa55word" not in repr(sources)
     assert "tok3n" not in repr(sources)
     assert set(problems.known_secrets(sources)) == {"pa55word", "tok3n-abc"}
+
+
+def test_a_mirror_gives_the_same_environment(high: ChannelMaker, tmp_path: Path) -> None:
+    """Folder, http with and without shards, http with a password: one identity, one pin."""
+    import shutil
+
+    plain = tmp_path / "plain"
+    shutil.copytree(high.folder, plain)
+    for path in plain.rglob("*shards*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in plain.rglob("*.zst"):
+        path.unlink()
+    locks = []
+    with (
+        ChannelServer(high.folder) as shards,
+        ChannelServer(plain) as bare,
+        ChannelServer(plain, username="me", password="pa55word") as guarded,
+    ):
+        for number, place in enumerate(
+            (high.url, str(high.folder), shards.url, bare.url, guarded.url_with_password)
+        ):
+            locker = Locker(tmp_path / str(number), channels={"conda-forge": place})
+            locks.append(locker.lock(["app"], ("conda-forge",)))
+    assert len({lock_identity(lock) for lock in locks}) == 1
+    assert len({lock.pin_key for lock in locks}) == 1
+    assert len({lock.packages[0].url for lock in locks}) == 4
