@@ -105,7 +105,7 @@ class NodeBuilder:
                 writer.write,
                 offline=self._offline,
                 conda=None if users is None else users.spec.conda,
-                progress=_Counter(self._on_event, node, package.size),
+                progress=_Counter(self._on_event, node),
             )
             writer.finish()
 
@@ -179,8 +179,14 @@ class NodeBuilder:
         members: Sequence[Digest] = (),
     ) -> None:
         batch = self._open_batch()
+        count = _Counter(self._on_event, node)  # a layer is about as large as its archive
         with batch.writer("blobs") as writer:
-            content = make(writer.write)
+
+            def write(data: bytes) -> None:
+                writer.write(data)
+                count(len(data))
+
+            content = make(write)
             digest = writer.finish()
         listing = batch.add_bytes(content.listing())
         layer = StoredLayer(digest, content, listing, self._title(node))
@@ -271,19 +277,24 @@ class NodeBuilder:
 
 
 class _Counter:
-    """Adds up the pieces of one download into progress events."""
+    """Adds up the bytes of one step into progress events, one for each fiftieth or MiB."""
 
-    def __init__(self, on_event: Callable[[Event], None], node: Node, total: int) -> None:
+    def __init__(self, on_event: Callable[[Event], None], node: Node) -> None:
         self._on_event = on_event
         self._node = node
-        self._total = total
+        self._total = node.size or 0
         self._done = 0
+        self._told = 0
+        self._stride = max(1 << 20, self._total // 50)
 
     def __call__(self, count: int) -> None:
-        self._done += count
-        node = self._node
-        event = Event("progress", str(node.key), node.kind, node.name, self._done, self._total)
-        self._on_event(event)
+        self._done = min(self._done + count, self._total)
+        if self._done - self._told >= self._stride or self._told < self._done == self._total:
+            self._told = self._done
+            node = self._node
+            self._on_event(
+                Event("progress", str(node.key), node.kind, node.name, self._done, self._total)
+            )
 
 
 def _package_of(node: Node) -> LockedPackage:
