@@ -10,7 +10,7 @@ from typing import Any
 
 from envgraph.api.events import Event
 from envgraph.apply.build import NodeBuilder
-from envgraph.apply.executor import Executor, Outcome, node_failure
+from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
 from envgraph.apply.toolchain import Toolchains
@@ -77,7 +77,7 @@ class Applier:
         self._now = now
         self._clock = clock
         self._parallelism = parallelism
-        self._on_event = on_event
+        self._on_event = one_at_a_time(on_event)
 
     def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
         """Do what the plan says, and make every result durable.

@@ -54,19 +54,14 @@ class Executor:
         """Bind; no thread is started yet.
 
         ``settle`` is called from the calling thread while nothing runs: after each
-        generation, and whenever ``batch_bytes`` of input were worked on.
+        generation, and whenever ``batch_bytes`` of input were worked on. ``on_event``
+        may be called from any thread: see :func:`one_at_a_time`.
         """
         self._parallelism = max(1, parallelism)
         self._work = work
         self._settle = settle
-        self._on_event = on_event
+        self.emit = on_event
         self._batch_bytes = batch_bytes
-        self._events = threading.Lock()
-
-    def emit(self, event: Event) -> None:
-        """Hand one event on; events never overlap."""
-        with self._events:
-            self._on_event(event)
 
     def run(self, generations: Sequence[Sequence[Node]]) -> Outcome:
         """Run every node; nodes that stand on a failed one are skipped, not tried.
@@ -155,6 +150,17 @@ class Executor:
         outcome.failed[node.key] = error
         outcome.nodes[node.key] = node
         self.emit(Event("failed", str(node.key), node.kind, node.name, text=str(error)))
+
+
+def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The same listener for any number of threads; events never overlap."""
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        with lock:
+            on_event(event)
+
+    return emit
 
 
 def node_failure(node: Node, error: Exception) -> EnvgraphError:
