@@ -31,11 +31,12 @@ def run_bwrap(words: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     reading, writing = os.pipe()
     command = [words[0], "--info-fd", str(writing), *words[1:]]
+    first = 0
     with _orphans_come_here():
         sys.stdout.flush()
         process = subprocess.Popen(command, env=dict(environment), pass_fds=[writing])
         os.close(writing)
-        with _forward(lambda: _first_child(first), terminal=True):
+        with _forward(lambda: _first_child(first) or process.pid, terminal=True):
             first = _container_process(reading)
             return _collect(process, first)
 
@@ -61,7 +62,7 @@ def _container_process(reading: int) -> int:
 
 
 def _first_child(parent: int) -> int:
-    """The command: the only child that bubblewrap's first process started itself."""
+    """The command: the only child that bubblewrap's first process started itself; 0 if none."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         return int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
     return 0

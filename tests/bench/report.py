@@ -69,7 +69,7 @@ def _tool(name: str, words: Sequence[str]) -> str:
 
 def seconds(value: float) -> str:
     """Three figures, in the unit that people say."""
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1000:.3g} ms"
     return f"{value:.3g} s"
 
