@@ -203,3 +203,28 @@ def test_validate_takes_folders_and_globs(demo: Cli) -> None:
     assert demo("validate **/*.yaml").code == 1
     assert demo("validate deep/e*/*.yaml --json").json["summary"]["files"] == 1
     assert demo("validate nothing-*.yml").problem_code == "no-files"
+
+
+def test_validate_judges_files_from_the_wild(cli: Cli, corpus: Path) -> None:
+    done = cli(f"validate --json {corpus}")
+    assert done.code == 1
+    document = done.json
+    assert document["summary"]["files"] == len(document["files"]) > 500
+    assert {f["valid"] for f in document["files"]} == {True, False}
+    for file in document["files"]:
+        assert file["kind"]
+        assert file["valid"] is not any(d["severity"] == "error" for d in file["diagnostics"])
+        assert all(d["code"] and d["summary"] for d in file["diagnostics"])
+    assert "bug" not in {d["code"] for d in done.problem["diagnostics"]}
+
+
+def test_validate_of_odd_files_ends_and_says_why(cli: Cli) -> None:
+    os.mkfifo(cli.folder / "fifo.yml")
+    (cli.folder / "loop.yml").symlink_to("loop.yml")
+    (cli.folder / "bytes.yml").write_bytes(bytes(range(256)))
+    cli.write("deep.yml", "a: " + "[" * 20_000)
+    cli.write("escape.yml", 'name: "evil\\e[31m"\nimage: scratch\n')
+    done = cli("validate .")
+    assert done.code == 1
+    assert "5 files: 0 valid, 5 with errors" in done.out
+    assert "\x1b" not in done.out
