@@ -47,6 +47,8 @@ class Builder:
     folder: Path
     offline: bool
     transport: Transport | None = None
+    before: tuple[LockedPackage, ...] = ()
+    """Wheels of an earlier lock that the same lines gave: they are not made again."""
     _python: Path | None = None
     _count: int = 0
     _environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -57,11 +59,28 @@ class Builder:
             found = _EXTRAS.search(line.text)
             extras = f"[{found[1]}]" if found else ""
             path = Path(line.path or _EXTRAS.sub("", line.text))
-            return self._project(path, extras, line)
+            old = self._made_before(path.absolute().as_uri())
+            return self._again(old, extras) if old else self._project(path, extras, line)
         name, mark, rest = line.text.partition(" @ ")
         extras_found = _EXTRAS.search(name) if mark else None
         extras = f"[{extras_found[1]}]" if extras_found else ""
-        return self._address(rest.strip() if mark else line.text, extras, line)
+        address = rest.strip() if mark else line.text
+        old = self._made_before(_recorded(address))
+        return self._again(old, extras) if old else self._address(address, extras, line)
+
+    def _made_before(self, recorded: str) -> LockedPackage | None:
+        for package in self.before:
+            same = package.url == recorded or (
+                recorded.startswith("git+") and package.url.startswith(recorded + "@")
+            )
+            if same and self.store.has(package.sha256):
+                return package
+        return None
+
+    def _again(self, package: LockedPackage, extras: str) -> Made:
+        local = self._new_folder() / package.file_name
+        shutil.copyfile(self.store.path(package.sha256), local)
+        return package, extras, local
 
     def _project(self, path: Path, extras: str, line: PipLine) -> Made:
         if path.is_dir():
@@ -260,6 +279,15 @@ class Builder:
         made = self.folder / f"work-{self._count}"
         made.mkdir(mode=0o700)
         return made
+
+
+def _recorded(address: str) -> str:
+    """What a lock records for a line's address; for git without the commit."""
+    if not address.startswith("git+"):
+        return credentials.recorded(address.partition("#")[0])
+    parts = urlsplit(address.removeprefix("git+"))
+    path = parts.path.rpartition("@")[0] or parts.path
+    return "git+" + credentials.clean(urlunsplit(parts._replace(path=path, fragment="")))
 
 
 def _run_git(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,13 @@ from envgraph.lock.build import Builder
 from envgraph.lock.indexes import IndexOptions, index_options
 from envgraph.lock.packages import PackageStore, keep
 from envgraph.lock.uvtool import Uv
-from envgraph.lock.wheeltags import best_wheel, python_packages, uv_platform, write_stub
+from envgraph.lock.wheeltags import (
+    best_wheel,
+    python_packages,
+    still_fits,
+    uv_platform,
+    write_stub,
+)
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph.model.spec import CondaSpec, PipLine
@@ -48,6 +54,8 @@ class PipRequest:
     virtual_packages: Mapping[str, str]
     previous: LockedEnvironment | None = None
     update: frozenset[str] | None = None
+    same_definition: bool = False
+    """``previous`` answers the very same lines: what they were built into stays."""
 
     @property
     def python(self) -> LockedPackage:
@@ -90,7 +98,8 @@ def resolve_pip(
         folder = Path(name)
         uv = Uv(cache / "uv", options, offline=offline)
         builder = Builder(request.chosen, request.platform, config, store, uv, folder,
-                          offline=offline, transport=transport)  # fmt: skip
+                          offline=offline, transport=transport,
+                          before=_before(request))  # fmt: skip
         made = [builder.line(line) for line in request.conda.pip if line.kind in _MADE]
         work = _Work(request, options, uv, builder, store, folder, python, made, offline, transport)
         packages, diagnostics = work.resolve()
@@ -117,6 +126,20 @@ def _check_hashes(lines: Sequence[PipLine], packages: Sequence[LockedPackage]) -
                 source=line.source,
                 hint="add the wheel's hash, or take the --hash options out",
             )
+
+
+def _before(request: PipRequest) -> tuple[LockedPackage, ...]:
+    if request.previous is None or request.update is None or not request.same_definition:
+        return ()
+    return tuple(p for p in request.previous.packages if _stays(p, request))
+
+
+def _stays(package: LockedPackage, request: PipRequest) -> bool:
+    return (
+        package.manager == "pip"
+        and package.name not in (request.update or ())
+        and still_fits(package, request.python, request.platform, request.virtual_packages)
+    )
 
 
 _MADE: Final = ("project", "url")
@@ -183,7 +206,9 @@ class _Work:
         return {
             p.name: p
             for p in previous.packages
-            if p.manager == "pip" and p.name not in update and p.name not in mine and p.reproducible
+            if _stays(p, self.request)
+            and p.name not in mine
+            and (p.reproducible or self.store.has(p.sha256))
         }
 
     def _compile(

@@ -81,7 +81,8 @@ def lock_environment(
 
             wheels = resolve_pip(
                 PipRequest(conda, platform, found, virtual_packages(config, platform),
-                           previous, update),
+                           previous, update,
+                           previous is not None and previous.definition == definition),
                 config, packages, cache=folder, offline=offline, transport=transport,
             )  # fmt: skip
             solver["pip"] = wheels.solver

@@ -128,6 +128,17 @@ def best_wheel(
     return None if best is None else best[2]
 
 
+def still_fits(
+    wheel: LockedPackage,
+    python: LockedPackage,
+    platform: str,
+    virtual_packages: Mapping[str, str],
+) -> bool:
+    """Whether a wheel of an earlier lock goes with the Python of this one."""
+    entry = {"name": wheel.file_name}
+    return best_wheel([entry], python, platform, virtual_packages) is not None
+
+
 def wheel_name(wheel: Mapping[str, Any]) -> str:
     """The file name of a pylock wheel entry."""
     place = wheel.get("name") or wheel.get("url") or wheel.get("path") or ""

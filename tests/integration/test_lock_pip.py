@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -192,6 +193,23 @@ def test_update_keeps_other_wheels(channel: str, links: Path, locker: Locker) ->
     ]
 
 
+def test_wheels_follow_a_python_that_moves(tmp_path: Path, locker: Locker) -> None:
+    maker = ChannelMaker(tmp_path / "moving").add(make_package("python", "3.11.7"))
+    links = locker.folder / "links"
+    for minor in (11, 12):
+        make_wheel(links, "native", tag=f"cp3{minor}-cp3{minor}-manylinux_2_17_x86_64")
+    asked = [*wants("native"), *LOCAL]
+    before = locker.lock(["python"], (maker.index().url,), pip=asked)
+    maker.add(make_package("python", "3.12.1")).index()
+    after = locker.lock(
+        ["python"], (maker.url,), pip=asked, previous=before, update=frozenset({"python"})
+    )
+    assert [p.file_name[:16] for p in (before.packages[1], after.packages[1])] == [
+        "native-1.0-cp311",
+        "native-1.0-cp312",
+    ]
+
+
 def test_errors_say_what_to_do(channel: str, links: Path, locker: Locker) -> None:
     cases: list[tuple[list[str], list[PipLine], type[EnvgraphError], str]] = [
         (["python"], [*wants("unheard-of"), *LOCAL], ResolveError, "pip-unsatisfiable"),
@@ -285,6 +303,16 @@ def test_what_is_no_wheel_is_built_once(real: str, locker: Locker, tmp_path: Pat
     assert built["fromgit"].url.startswith(f"git+{repository.as_uri()}@")
     assert built["fromsdist"].url == (links / "fromsdist-0.1.tar.gz").as_uri()
     assert [d.code for d in outcome.diagnostics] == ["pip-editable"]
+    # The same lines, updated elsewhere: nothing is built again, though it could not be.
+    shutil.rmtree(project)
+    shutil.rmtree(repository)
+    count = locker.packages.count
+    again = locker.lock(
+        ["python"], (real,), pip=pip, offline=True,
+        previous=outcome.lock, update=frozenset({"python"}),
+    )  # fmt: skip
+    assert again.packages == outcome.lock.packages
+    assert locker.packages.count == count
     target = tmp_path / "prefix"
     install_prefix(outcome.lock, locker.archive, target)
     script = "import fromsdist, local, fromgit; print(local.VALUE)"
