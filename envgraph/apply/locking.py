@@ -23,12 +23,16 @@ Status = Literal["written", "unchanged", "missing", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class LockEntry:
-    """What became of one environment's lockfile, and which packages moved."""
+    """What became of one environment's lockfile, and which packages moved.
+
+    ``packages`` are the names that the lock holds; empty where nothing was looked up.
+    """
 
     name: str
     path: Path
     status: Status
     changes: tuple[PackageChange, ...] = ()
+    packages: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """The entry of ``lock --json``."""
@@ -84,7 +88,17 @@ def lock_environments(
             problems += more
         except EnvgraphError as error:
             problems += error.diagnostics
+    held = frozenset[str]().union(*(entry.packages for entry in entries))
+    problems += (_not_held(name) for name in sorted(update - held) if entries)
     return LockReport(tuple(entries), tuple(problems))
+
+
+def _not_held(name: str) -> Diagnostic:
+    return Diagnostic(
+        "unknown-package",
+        f"no lock here holds a package that is named {name!r}",
+        hint="`envgraph show NAME -v` lists the packages of an environment",
+    )
 
 
 def _check(
@@ -130,12 +144,13 @@ def _write(
             moved[platform] = item if fresh.lock == item.lock else fresh
         found = FoundLocks(moved, found.file_current and moved == dict(found.locks))
     locks = {platform: item.lock for platform, item in found.locks.items()}
+    held = frozenset(package.name for lock in locks.values() for package in lock.packages)
     pinned = all(item.pinned for item in found.locks.values())
     pin(config, store, {spec.name: ToPin(spec, locks, pinned, found.file_current)})
     if found.file_current:
-        return LockEntry(spec.name, path, "unchanged"), problems
+        return LockEntry(spec.name, path, "unchanged", (), held), problems
     first = next(iter(locks))
     changes = (
         compare_packages(before[first].packages, locks[first].packages) if first in before else ()
     )
-    return LockEntry(spec.name, path, "written", changes), problems
+    return LockEntry(spec.name, path, "written", changes, held), problems

@@ -80,6 +80,14 @@ def test_two_applies_exclude_each_other(demo: Cli) -> None:
     assert demo("apply").code == 0
 
 
+def test_an_update_of_a_package_that_no_lock_holds_is_an_error(demo: Cli) -> None:
+    demo.write("environments/other.yml", TRAIN.replace("train", "other").replace("beta", "gamma"))
+    assert demo("lock --update beta gamma").code == 0
+    done = demo("lock --update beta,btea")
+    assert done.code == 1
+    assert "no lock here holds a package that is named 'btea'" in " ".join(done.err.split())
+
+
 def test_a_store_that_others_may_write_to_is_refused(demo: Cli) -> None:
     demo("apply --quiet")
     folder = Path(demo.environment["ENVGRAPH_STORE"])
