@@ -184,8 +184,13 @@ def hash_descriptor(fd: int, size: int) -> tuple[str, int]:
     ``size`` is a guess for the buffer only. The file position is not moved.
     """
     hasher = new_hash()
-    buffer = memoryview(bytearray(min(max(size, 1), CHUNK)))
     done = 0
+    if not hasattr(os, "preadv"):  # macOS
+        while piece := os.pread(fd, CHUNK, done):
+            hasher.update(piece)
+            done += len(piece)
+        return hasher.hexdigest(), done
+    buffer = memoryview(bytearray(min(max(size, 1), CHUNK)))
     while count := os.preadv(fd, [buffer], done):
         hasher.update(buffer[:count])
         done += count

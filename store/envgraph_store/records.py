@@ -11,6 +11,7 @@ lost object is told from one that was never here (a DiffID, a base's layer).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -65,7 +66,7 @@ def load(name: str, folder: int, where: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno in (22, 40):
+        if error.errno in (errno.EINVAL, errno.ELOOP):
             raise _corrupt(where, "it is not a regular file") from error
         raise io_error(error, "read", where) from error
     return decode(data, where)

@@ -282,3 +282,13 @@ def test_a_layer_that_only_the_ref_leads_to_is_missed(store: Store, image: Image
         (str(image.layers[0]), "it is gone")
     ]
     assert report.bad[0].used_by == ("ref:images/ws/env:1",)
+
+
+def test_without_preadv_hashing_is_the_same(
+    store: Store, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bit_flip(store.blobs.path(image.layers[2]))
+    expected = store.verify()
+    monkeypatch.delattr(os, "preadv")
+    assert store.verify() == expected
+    assert store.blobs.open(image.config).read() == store.blobs.read(image.config)
