@@ -14,7 +14,8 @@ from envgraph.errors import Diagnostic, EnvgraphError, FetchError, ResolveError,
 if TYPE_CHECKING:
     from rattler import Gateway
 
-    from envgraph.conda.solve import Candidate, SolveRequest
+    from envgraph.conda.records import Candidate
+    from envgraph.conda.solve import SolveRequest
 
 _MISSING: Final = re.compile(
     r"No candidates were found for (\S+)|(\w[\w.-]*) [^\n]*?, for which no candidates were found"

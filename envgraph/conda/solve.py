@@ -8,28 +8,22 @@ drivers are never looked at.
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from envgraph.conda import credentials, problems
+from envgraph.conda import problems
 from envgraph.conda.channels import ChannelSource, require_offline
+from envgraph.conda.gateway import open_gateway, run_async, subdirs, virtual_packages
+from envgraph.conda.records import Candidate, candidate_of, repodata_record
 from envgraph.conda.specs import ParsedSpec
-from envgraph.errors import Diagnostic, InputError
+from envgraph.errors import Diagnostic
 from envgraph.model.locked import LockedPackage
 
 if TYPE_CHECKING:
-    from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
-
-T = TypeVar("T")
-
-_REQUEST_SECONDS: Final = 900
-_RETRIES: Final = 3
+    from rattler import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +45,6 @@ class SolveRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A package that was chosen, with what its channel says of it (maybe not all).
-
-    ``sha256``, ``md5`` (hex) and ``size`` are empty or 0 where the channel is silent.
-    """
-
-    name: str
-    version: str
-    build: str
-    build_number: int
-    subdir: str
-    channel: ChannelSource
-    file_name: str
-    url: str
-    sha256: str
-    md5: str
-    size: int
-    noarch: str
-    depends: tuple[str, ...]
-    constrains: tuple[str, ...]
-    timestamp_ms: int
-    license: str
-    python_site_packages_path: str
-    direct: bool
-
-
-@dataclass(frozen=True, slots=True)
 class SolveAnswer:
     """Candidates by name, and hints that are not errors."""
 
@@ -92,29 +59,6 @@ def solver_version() -> str:
     from importlib.metadata import version
 
     return "py-rattler " + version("py-rattler")
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, also where this thread already has a loop (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=target, name="envgraph-solve")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
 
 
 def solve(request: SolveRequest, *, cache: Path, offline: bool = False) -> SolveAnswer:
@@ -169,14 +113,14 @@ async def _solve(
             [rattler.Channel(source.address) for source in sources],
             match_specs,
             gateway=gateway,
-            platforms=_subdirs(request.platform),
+            platforms=subdirs(request.platform),
             locked_packages=[
-                _record(p, by_address) for p in request.preferred if p.name not in shadowed
+                repodata_record(p, by_address) for p in request.preferred if p.name not in shadowed
             ],
             pinned_packages=[
-                _record(p, by_address) for p in request.pinned if p.name not in shadowed
+                repodata_record(p, by_address) for p in request.pinned if p.name not in shadowed
             ],
-            virtual_packages=_virtual_packages(request.virtual_packages),
+            virtual_packages=virtual_packages(request.virtual_packages),
             channel_priority=rattler.ChannelPriority.Strict,
             exclude_newer=cutoff,
             timestamp_policy="allow-missing",
@@ -188,14 +132,14 @@ async def _solve(
             raise
         known = await gateway.names(
             [rattler.Channel(source.address) for source in sources],
-            _subdirs(request.platform),
+            subdirs(request.platform),
             channel_relations="disabled",
         )
         close = problems.close_names(names, [name.normalized for name in known])
         raise problems.translate(error, sources, request, close) from None
     direct = {spec.name for spec in request.specs}
     candidates = tuple(
-        sorted((_candidate(record, by_address, direct) for record in records), key=_by_name)
+        sorted((candidate_of(record, by_address, direct) for record in records), key=_by_name)
     )
     hints = await problems.hints_after_success(gateway, sources, candidates, request)
     return SolveAnswer(candidates, hints, _newest(candidates))
@@ -224,7 +168,7 @@ async def _shadowed(
         return set()
     found = await gateway.query(
         [rattler.Channel(source.address) for source in sources],
-        _subdirs(request.platform),
+        subdirs(request.platform),
         [rattler.MatchSpec(name) for name in sorted(doubtful)],
         recursive=False,
         channel_relations="disabled",
@@ -239,144 +183,6 @@ async def _shadowed(
 
 def _by_name(candidate: Candidate) -> str:
     return candidate.name
-
-
-def _subdirs(platform: str) -> list[Any]:
-    import rattler
-
-    return [rattler.Subdir(platform)] + ([] if platform == "noarch" else [rattler.Subdir("noarch")])
-
-
-def open_gateway(sources: Sequence[ChannelSource], cache: Path) -> Gateway:
-    """A gateway whose requests carry credentials that its cache never sees.
-
-    rattler is given addresses without credentials. On the wire only, the mirror
-    middleware puts tokens in place, and a header carries user and password (rattler
-    ignores them in a mirror's address).
-    """
-    import rattler
-    from rattler.networking import (
-        AddHeadersMiddleware,
-        AuthenticationMiddleware,
-        Client,
-        MirrorMiddleware,
-        RetryMiddleware,
-    )
-
-    secret = [s for s in sources if s.has_credentials and not s.is_file]
-    tokens = {s.address: [credentials.without_userinfo(s.secret_address)] for s in secret}
-    tokens = {address: place for address, place in tokens.items() if place != [address]}
-    headers = {s.address: credentials.basic_header(s.secret_address) for s in secret}
-    middlewares: list[Any] = [RetryMiddleware(_RETRIES)]
-    if any(headers.values()):
-        middlewares.append(AddHeadersMiddleware(_header_giver(headers)))
-    if tokens:
-        middlewares.append(MirrorMiddleware(tokens))
-    middlewares.append(AuthenticationMiddleware())
-    cache.mkdir(parents=True, exist_ok=True)
-    return rattler.Gateway(
-        cache_dir=cache,
-        client=Client(middlewares, user_agent="envgraph", timeout=_REQUEST_SECONDS),
-    )
-
-
-def _header_giver(headers: Mapping[str, str]) -> Callable[[str, str], dict[str, str] | None]:
-    """Which Authorization a request gets, by its host and the channel's path."""
-    known = [
-        (parts.hostname or "", parts.netloc, parts.path.rstrip("/") + "/", header)
-        for parts, header in ((urlsplit(address), header) for address, header in headers.items())
-        if header
-    ]
-    known.sort(key=lambda item: -len(item[2]))
-
-    def give(host: str, path: str) -> dict[str, str] | None:
-        for hostname, netloc, prefix, header in known:
-            if host in (hostname, netloc) and path.startswith(prefix):
-                return {"Authorization": header}
-        return None
-
-    return give
-
-
-def _virtual_packages(given: Mapping[str, str]) -> list[GenericVirtualPackage]:
-    from rattler import GenericVirtualPackage, PackageName
-    from rattler.package import BuildString
-    from rattler.version import Version
-
-    made = []
-    for name, text in sorted(given.items()):
-        version, _, build = text.partition("=")
-        try:
-            made.append(
-                GenericVirtualPackage(
-                    PackageName(name), Version(version), BuildString(build or "0")
-                )
-            )
-        except Exception as error:
-            raise InputError(
-                f"virtual_packages: {name}: {text!r} is no version",
-                code="virtual-package",
-                detail=str(error),
-            ) from None
-    return made
-
-
-def _record(package: LockedPackage, by_address: Mapping[str, ChannelSource]) -> RepoDataRecord:
-    """A locked package as the solver knows it, so that it can be kept."""
-    from rattler import PackageRecord, RepoDataRecord
-    from rattler.package import BuildString
-
-    base = next((a for a, s in by_address.items() if s.name == package.channel), None)
-    record = PackageRecord(
-        name=package.name,
-        version=package.version,
-        build=BuildString(package.build),
-        build_number=package.build_number,
-        subdir=package.subdir,
-        noarch=package.noarch or None,
-        depends=list(package.depends),
-        constrains=list(package.constrains),
-        sha256=bytes.fromhex(package.sha256.hex),
-        md5=bytes.fromhex(package.md5) if package.md5 else None,
-        size=package.size,
-        license=package.license or None,
-        python_site_packages_path=package.python_site_packages_path or None,
-    )
-    if package.timestamp_ms:
-        record.timestamp = datetime.fromtimestamp(package.timestamp_ms / 1000, UTC)
-    url = f"{base}{package.subdir}/{package.file_name}" if base else package.url
-    return RepoDataRecord(record, package.file_name, url, base or package.channel)
-
-
-def _candidate(
-    record: RepoDataRecord, by_address: Mapping[str, ChannelSource], direct: set[str]
-) -> Candidate:
-    channel = by_address.get(record.channel) or by_address.get(record.channel.rstrip("/") + "/")
-    if channel is None:
-        channel = next(s for a, s in by_address.items() if record.url.startswith(a))
-    name = record.name.normalized
-    noarch = "python" if record.noarch.python else "generic" if record.noarch.generic else ""
-    stamp = record.timestamp
-    return Candidate(
-        name=name,
-        version=str(record.version),
-        build=str(record.build),
-        build_number=record.build_number,
-        subdir=record.subdir,
-        channel=channel,
-        file_name=record.file_name,
-        url=credentials.clean(record.url),
-        sha256=record.sha256.hex() if record.sha256 else "",
-        md5=record.md5.hex() if record.md5 else "",
-        size=record.size or 0,
-        noarch=noarch,
-        depends=tuple(record.depends),
-        constrains=tuple(record.constrains),
-        timestamp_ms=round(stamp.timestamp() * 1000) if stamp else 0,
-        license=record.license or "",
-        python_site_packages_path=record.python_site_packages_path or "",
-        direct=name in direct,
-    )
 
 
 def _newest(candidates: Iterable[Candidate]) -> dict[str, int]:

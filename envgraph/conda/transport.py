@@ -16,11 +16,10 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
-from envgraph.conda import credentials
+from envgraph.conda import answers, credentials
 from envgraph.conda.logins import Logins
 from envgraph.conda.proxies import proxy_for
 from envgraph.errors import FetchError, IntegrityError
@@ -133,7 +132,7 @@ class Transport:
             f"{where}: {failure.summary}",
             code="http-status" if failure.status else "fetch",
             detail=credentials.mask(failure.detail, download.secrets),
-            hint=_hint(failure.status),
+            hint=answers.hint(failure.status),
         )
         raised.retryable = failure.retry
         raise raised
@@ -159,9 +158,11 @@ class Transport:
             cause = getattr(error, "reason", error)
             if isinstance(cause, (ssl.SSLError, urllib3.exceptions.SSLError)):
                 raise _Failure("the certificate is not trusted", False, str(error)) from None
-            raise _Failure(_describe(error), True, str(error)) from None
+            raise _Failure(answers.describe(error), True, str(error)) from None
         except (OSError, ValueError) as error:
-            raise _Failure(_describe(error), isinstance(error, OSError), str(error)) from None
+            raise _Failure(
+                answers.describe(error), isinstance(error, OSError), str(error)
+            ) from None
 
     def _open(self, url: str, download: Download) -> urllib3.BaseHTTPResponse:
         origin = _origin(url)
@@ -211,7 +212,7 @@ class Transport:
             _check_range(response.headers.get("Content-Range", ""), download)
             return
         retry = status in _RETRY_STATUS
-        wait = _retry_after(response.headers.get("Retry-After")) if retry else None
+        wait = answers.retry_after(response.headers.get("Retry-After")) if retry else None
         raise _Failure(f"the server answered {status} {response.reason or ''}".strip(), retry,
                        wait=wait, status=status)  # fmt: skip
 
@@ -244,13 +245,13 @@ class Transport:
         key = f"{scheme} {proxy or ''}"
         pool = self._pools.get(key)
         if pool is None:
-            logging.getLogger("urllib3.connectionpool").addFilter(_mask_log)
+            logging.getLogger("urllib3.connectionpool").addFilter(answers.mask_log)
             common: dict[str, Any] = {
                 "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
                 "maxsize": 8,
             }
             if scheme == "https" or (proxy or "").startswith("https:"):
-                common["ssl_context"] = trusted_certificates(self.environ)
+                common["ssl_context"] = answers.trusted_certificates(self.environ)
             if proxy:
                 login = credentials.userinfo(proxy)
                 headers = (
@@ -265,26 +266,6 @@ class Transport:
                 pool = urllib3.PoolManager(**common)
             self._pools[key] = pool
         return pool
-
-
-def _mask_log(record: logging.LogRecord) -> bool:
-    """urllib3 logs paths, and a conda token is part of one."""
-    record.msg, record.args = credentials.mask(record.getMessage()), ()
-    return True
-
-
-def trusted_certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The certificates that the user's setup trusts: the usual variables, then the system's."""
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if path := environ.get(name):
-            try:
-                return ssl.create_default_context(
-                    cafile=path if not os.path.isdir(path) else None,  # noqa: PTH112
-                    capath=path if os.path.isdir(path) else None,  # noqa: PTH112
-                )
-            except (OSError, ssl.SSLError) as error:
-                raise FetchError(f"{name}: {path} cannot be read", detail=str(error)) from None
-    return ssl.create_default_context()
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
@@ -328,39 +309,3 @@ def _check_range(text: str, download: Download) -> None:
     )
     if unit != "bytes" or first != str(download.received) or wrong_total:
         raise _Failure(f"the server continued at {text!r}, not at {download.received}", False)
-
-
-def _retry_after(text: str | None) -> float | None:
-    if not text:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    return moment.timestamp() - time.time()
-
-
-def _describe(error: Exception) -> str:
-    name = type(error).__name__
-    known = {
-        "ConnectTimeoutError": "the server does not answer",
-        "ReadTimeoutError": "the server stopped sending",
-        "NewConnectionError": "no connection",
-        "NameResolutionError": "the host name is not known",
-        "ProtocolError": "the connection broke",
-        "IncompleteRead": "the body was cut short",
-        "ProxyError": "the proxy refused",
-    }
-    return known.get(name, f"the request failed ({name})")
-
-
-def _hint(status: int) -> str:
-    if status in (401, 403):
-        return "credentials go into netrc, or as ${VARIABLE} into the channel's address"
-    if status in (404, 410):
-        return (
-            "the file is gone there: `channels:` in envgraph.yaml can name a mirror that keeps it"
-        )
-    return ""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from envgraph.conda import credentials
 from envgraph.conda.fetch import Measured, measure
-from envgraph.conda.solve import Candidate
+from envgraph.conda.records import Candidate
 from envgraph.conda.transport import Transport
 from envgraph.errors import Diagnostic, EnvgraphError, IntegrityError
 from envgraph.model.locked import LockedPackage

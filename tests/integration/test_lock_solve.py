@@ -9,7 +9,8 @@ import pytest
 
 from envgraph.conda import problems
 from envgraph.conda.channels import channel_sources
-from envgraph.conda.solve import SolveRequest, run_async, solve
+from envgraph.conda.gateway import run_async
+from envgraph.conda.solve import SolveRequest, solve
 from envgraph.conda.specs import parse_requirements
 from envgraph.errors import InputError, OfflineError, ResolveError
 from envgraph.model.config import WorkspaceConfig

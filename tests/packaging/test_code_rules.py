@@ -33,7 +33,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "threads": {
         "envgraph/apply/executor.py": "the one place with threads",
-        "envgraph/conda/solve.py": "one solve, where a notebook's loop already runs in the caller",
+        "envgraph/conda/gateway.py": "one solve, where a notebook already runs a loop",
         "envgraph/testing/http.py": "a server for tests",
     },
 }
