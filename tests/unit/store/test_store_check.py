@@ -291,4 +291,5 @@ def test_without_preadv_hashing_is_the_same(
     expected = store.verify()
     monkeypatch.delattr(os, "preadv")
     assert store.verify() == expected
-    assert store.blobs.open(image.config).read() == store.blobs.read(image.config)
+    with store.blobs.open(image.config) as file:
+        assert file.read() == store.blobs.read(image.config)

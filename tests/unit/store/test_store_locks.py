@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -220,7 +221,7 @@ def test_a_file_system_without_locks_is_refused(
     def refuse(fd: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(LockUnsupported) as caught:
         store.transaction()
     assert "--store" in caught.value.hint
@@ -231,7 +232,7 @@ def test_any_other_refusal_is_an_error_too(store: Store, monkeypatch: pytest.Mon
     def refuse(fd: int, operation: int) -> None:
         raise OSError(5, os.strerror(5))
 
-    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StoreIOError):
         store.transaction()
 
