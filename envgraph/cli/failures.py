@@ -82,7 +82,7 @@ def bug_report(error: BaseException, argv: Sequence[str], *, verbose: bool) -> D
         f"python: {sys.version.split()[0]} on {sys.platform}\n\n"
     )
     log = _write_log(f"crash-{now:%Y%m%dT%H%M%S}", header + text)
-    if verbose or log is None:
+    if (verbose or log is None) and sys.stderr is not None:
         sys.stderr.write(text.encode("ascii", "backslashreplace").decode())
     what = redact(f"{type(error).__name__}: {error}".splitlines()[0])
     return Diagnostic(

@@ -26,7 +26,6 @@ from envgraph.errors import Diagnostic, EnvgraphError, UsageError
 
 EXIT_ERROR = 1
 EXIT_CHANGES = 2
-EXIT_LOCKED = 11
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143

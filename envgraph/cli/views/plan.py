@@ -19,6 +19,9 @@ MOST_STEPS: Final = 8
 MOST_GROUPS: Final = 6
 """Sets of environments that share steps, each shown apart; more are shown together."""
 
+LONGEST_NAME: Final = 36
+"""Columns for a step's name; of a longer one, such as a path, the end is shown."""
+
 _JOINED: Final = frozenset({"layer-group", "image", "image-index", "lock", "version"})
 """Steps whose inputs are other steps' results: their bytes are counted there."""
 
@@ -197,11 +200,13 @@ class PlanView:
 
 
 def _title(plan: Plan, step: Step) -> str:
+    """What the step makes: a package by name and version, others by kind and name."""
     if step.key in plan.graph:
         node = plan.graph[step.key]
         if node.package is not None:
             pip = " (pip)" if node.package.manager == "pip" else ""
             return f"{node.package.name} {node.package.version}{pip}"
-    return {"layer-group": f"layer {step.name}", "base-image": f"base {step.name}"}.get(
-        step.kind, f"{step.kind} {step.name}"
-    )
+    kind = {"layer-group": "layer", "base-image": "base"}.get(step.kind, step.kind)
+    room = LONGEST_NAME - len(kind)
+    name = step.name if len(step.name) <= room else "..." + step.name[-room:]
+    return f"{kind} {name}"
