@@ -22,6 +22,7 @@ from envgraph_store import files
 from envgraph_store.layout import Folders
 
 _FOLDER: Final = "memo"
+_HINTS: Final = "memo/hints"
 _NEVER: Final = sys.maxsize
 _FAULTS: Final = (sqlite3.Error, diskcache.Timeout, OSError, ValueError, TypeError, RecursionError)
 
@@ -59,7 +60,7 @@ class Memo:
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
-        self._path: Path = folders.path / _FOLDER
+        self._path: Path = folders.path / _HINTS
         self._cache: Any = None
         try:
             self._cache = self._open()
@@ -105,7 +106,7 @@ class Memo:
         """Forget everything, a damaged database included."""
         self.close()
         try:
-            files.remove_tree(_FOLDER, self._folders["root"])
+            files.remove_tree(_HINTS, self._folders["root"])
             self._cache = self._open()
             self._release()
         except _FAULTS:
@@ -129,6 +130,8 @@ class Memo:
             return None
         files.make_folder(_FOLDER, self._folders["root"])
         os.close(files.open_folder(_FOLDER, self._folders["root"]))
+        files.make_folder(_HINTS, self._folders["root"])
+        os.close(files.open_folder(_HINTS, self._folders["root"]))
         return diskcache.Cache(
             path,
             disk=TextDisk,

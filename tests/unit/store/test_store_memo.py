@@ -69,8 +69,8 @@ def test_planted_pickles_read_as_absent(store: Store, tmp_path: Path, mode: int)
     store.memo.close()
     proof = tmp_path / "executed"
     evil = PICKLE % str(proof).encode()
-    (store.root / "memo" / "evil.val").write_bytes(evil)
-    with closing(sqlite3.connect(store.root / "memo" / "cache.db")) as database:
+    (store.root / "memo" / "hints" / "evil.val").write_bytes(evil)
+    with closing(sqlite3.connect(store.root / "memo" / "hints" / "cache.db")) as database:
         filename = "evil.val" if mode != 1 else None
         value = evil if mode == 1 else None
         database.execute("UPDATE Cache SET mode=?, filename=?, value=?", (mode, filename, value))
@@ -85,7 +85,7 @@ def test_planted_pickles_read_as_absent(store: Store, tmp_path: Path, mode: int)
 def test_a_damaged_memo_is_an_empty_one(store: Store, damage: bytes | None) -> None:
     store.memo.set("key", 1)
     store.memo.close()
-    for path in (store.root / "memo").iterdir():
+    for path in (store.root / "memo" / "hints").iterdir():
         path.unlink()
         if damage is not None:
             path.write_bytes(damage)
