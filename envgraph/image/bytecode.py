@@ -8,6 +8,7 @@ image. Equal sources, paths and Python builds give equal bytes in any order.
 from __future__ import annotations
 
 import os
+import re
 import select
 import struct
 import subprocess
@@ -23,6 +24,9 @@ _REQUEST: Final = struct.Struct(">IQ")
 _ANSWER: Final = struct.Struct(">?Q")
 _PATIENCE: Final = 300.0
 """Seconds for one file; the largest known needs about five."""
+
+_COOKIE: Final = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_USUAL: Final = frozenset((b"utf-8", b"utf8", b"UTF-8", b"UTF8"))
 
 _MAX_PYC: Final = 1 << 30
 
@@ -46,6 +50,8 @@ class BytecodeCompiler:
 
     def compile(self, path: str, source: bytes) -> bytes | None:
         """The ``.pyc`` of ``source``, whose code says that it lies at ``path``."""
+        if not _is_usual(source):
+            return self._compile_apart(path, source)
         with self._free:
             with self._lock:
                 if self._closed:
@@ -61,6 +67,15 @@ class BytecodeCompiler:
             with self._lock:
                 self._idle.append(worker)
             return compiled
+
+    def _compile_apart(self, path: str, source: bytes) -> bytes | None:
+        """In a process of its own: the codec that it loads must not meet other files."""
+        with self._free:
+            worker = _Worker(self._python, self._version)
+            try:
+                return worker.compile(path, source)
+            finally:
+                worker.kill()
 
     def close(self) -> None:
         """End all processes and wait for them."""
@@ -90,7 +105,7 @@ class _Worker:
     def __init__(self, python: Path, version: str) -> None:
         worker = Path(__file__).with_name("bytecode_worker.py").read_text(encoding="utf-8")
         # Not -I: it would ignore the hash seed, and frozensets in code depend on it.
-        command = [str(python), "-s", "-S", "-B", "-X", "utf8", "-c", _GUARD + worker]
+        command = [str(python), "-s", "-S", "-B", "-X", "utf8", "-c", worker]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -172,7 +187,13 @@ class _Worker:
                 pipe.close()
 
 
-_GUARD: Final = "import sys; sys.path[:] = [p for p in sys.path if p not in ('', '.')]\n"
+def _is_usual(source: bytes) -> bool:
+    """Whether the source names no codec in its first two lines, or UTF-8."""
+    for line in source.split(b"\n", 2)[:2]:
+        match = _COOKIE.match(line)
+        if match is not None:
+            return match[1] in _USUAL
+    return True
 
 
 def _cannot_run(python: Path, why: str) -> PlatformError:

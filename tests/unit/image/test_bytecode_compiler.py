@@ -65,6 +65,38 @@ def test_order_processes_and_threads_change_nothing() -> None:
     assert first == second
 
 
+NAMES = ["getregentry", "IncrementalDecoder", "decoding_table", "normalize", "latin1", "axis"]
+SETS = "".join(f"def f{n}(x):\n    return x in {{'axis', 'a{n % 3}', 'b'}}\n" for n in range(20))
+TARGET = (SETS + "\n".join(f"{name} = {name!r}" for name in NAMES)).encode()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"x = 'axis' in {'axis', 'a1', 'b'}\n" + TARGET,
+        "é = normalize = 1\n".encode(),
+        b"# -*- coding: latin-1 -*-\nx = '\xe9'\n",
+        b"# coding: cp1252\nx = 1\n",
+        b"# vim: set fileencoding=UTF-8 :\nx = 1\n",
+        b"def (",
+        b"x = '\\d'\n",
+        b"assert (1, 'always')\n",
+    ],
+)
+def test_an_earlier_file_leaves_nothing_behind(before: bytes) -> None:
+    with BytecodeCompiler(Path(sys.executable)) as compiler:
+        fresh = compiler.compile("/t.py", TARGET)
+    with BytecodeCompiler(Path(sys.executable)) as compiler:
+        compiler.compile("/b.py", before)
+        assert compiler.compile("/t.py", TARGET) == fresh
+
+
+def test_an_old_codec_is_understood(compiler: BytecodeCompiler) -> None:
+    data = compiler.compile("/x.py", b"# -*- coding: latin-1 -*-\nx = '\xe9'\n")
+    assert data is not None
+    assert marshal.loads(data[16:]).co_consts[0] == "é"
+
+
 def test_the_environment_has_no_influence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = b"def f(x):\n    '''doc'''\n    assert x in {'a', 'b', 'c', 'd'}\n"
     with BytecodeCompiler(Path(sys.executable)) as compiler:
