@@ -174,17 +174,11 @@ class _Work:
             name: write_stub(self.folder / "conda", name, package.version)
             for name, package in conda.items()
         }
-        kept = self._kept()
-        try:
-            locked = self._compile(stubs, kept)
-        except ResolveError:
-            if not kept:
-                raise
-            locked = self._compile(stubs, {})
-        diagnostics: list[Diagnostic] = []
-        packages: list[LockedPackage] = []
         direct = {_name_of(line.text) for line in self.request.conda.pip
                   if line.kind == "requirement"}  # fmt: skip
+        kept, locked = self._compile_keeping(stubs, self._kept(), direct)
+        diagnostics: list[Diagnostic] = []
+        packages: list[LockedPackage] = []
         made = {package.name: package for package, _, _ in self.made}
         for entry in locked:
             name = entry["name"]
@@ -196,7 +190,20 @@ class _Work:
             else:
                 package = self._package(entry, kept)
                 packages.append(replace(package, direct=name in direct))
-        return packages, diagnostics + _moved(kept, packages)
+        return packages, diagnostics + _moved(self._kept() if self.request.update else {}, packages)
+
+    def _compile_keeping(
+        self, stubs: Mapping[str, Path], kept: dict[str, LockedPackage], direct: set[str]
+    ) -> tuple[dict[str, LockedPackage], list[dict[str, Any]]]:
+        """Resolve with as much of the earlier lock as can stay: all, the nested, nothing."""
+        nested = {name: package for name, package in kept.items() if name not in direct}
+        for attempt in (kept, nested):
+            if attempt:
+                try:
+                    return attempt, self._compile(stubs, attempt)
+                except ResolveError:
+                    continue
+        return {}, self._compile(stubs, {})
 
     def _kept(self) -> dict[str, LockedPackage]:
         previous, update = self.request.previous, self.request.update

@@ -193,6 +193,18 @@ def test_update_keeps_other_wheels(channel: str, links: Path, locker: Locker) ->
     ]
 
 
+def test_a_changed_line_moves_what_it_names(channel: str, links: Path, locker: Locker) -> None:
+    make_wheel(links, "delta", "1.0")
+    held = [*wants("alpha==1.0", "delta", "beta<2"), *LOCAL]
+    before = locker.lock(["python"], (channel,), pip=held)
+    assert versions(before)["beta"] == "1.0"
+    make_wheel(links, "alpha", "1.1", ["beta"])
+    make_wheel(links, "delta", "2.0")
+    changed = [*wants("alpha==1.1"), *LOCAL]
+    after = locker.lock(["python"], (channel,), pip=changed, previous=before, update=frozenset())
+    assert versions(after) == {"python": "3.11.7", "alpha": "1.1", "beta": "1.0"}
+
+
 def test_wheels_follow_a_python_that_moves(tmp_path: Path, locker: Locker) -> None:
     maker = ChannelMaker(tmp_path / "moving").add(make_package("python", "3.11.7"))
     links = locker.folder / "links"
