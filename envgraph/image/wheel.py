@@ -65,7 +65,8 @@ class _Assembly:
         self.wheel = wheel
         self.options = options
         self.compile_pyc = compile_pyc
-        self.interpreter = f"{options.prefix}/bin/python"
+        self.package = package
+        self.interpreter = f"{options.prefix}/bin/python{options.python}"
         self.records: list[tuple[str, str, int]] = []
         """Rows of the new RECORD: path as written there, hash, size."""
         self._check_identity(package)
@@ -168,8 +169,7 @@ class _Assembly:
         if scheme == "scripts":
             return f"bin/{rest}"
         if scheme == "headers":
-            name = self.wheel.dist_info.removesuffix(".dist-info").rpartition("-")[0]
-            return f"include/python{self.options.python}/{name}/{rest}"
+            return f"include/python{self.options.python}/{self.package.name}/{rest}"
         return rest
 
     def _add(self, writer: LayerWriter, file: WheelFile, target: str) -> None:

@@ -144,15 +144,15 @@ def written(kind: str, compression: Literal["zstd", "gzip"] = "zstd") -> tuple[L
 DIFF_IDS = {
     "root": "sha256:6f423514b68218d8615438e87a371339cb94e92eef059fd1ee1c8faa502b5ce5",
     "conda": "sha256:6164cd9eca10d9d27232423f0579b0bfd631175431f7ddf262d4cd20e4b8565a",
-    "wheel": "sha256:4e4da92556a4a6364682c8fd205baa9395b7c7ec52b533509d537ffef41af80e",
-    "group": "sha256:5326e2ddbbdfea023d900c6b8b0d19a32dc600c67a4e179431c30ae768779731",
+    "wheel": "sha256:e7ce643b388d55d6c7aacbbe920e42d409946fe78c020774a7bff0630dcf6daf",
+    "group": "sha256:ff8e8b2b5df90940b10b62c8120f5644c90534180555db5dcab79c8b5507304e",
 }
 COMPRESSED = {
     "zstd 1.5.7 level 3 frames 1": {
         "root": "sha256:13282ea51b94176736818df997e5f61ee9e621a5c54943384e9ec89b225fe60e",
         "conda": "sha256:f199ab25b656bf535227344516ccf2869aa59516f8ff40e73dd80af093ff1585",
-        "wheel": "sha256:ebec8c44f95dc7dbc71f9cf40b8b7d17351472bc4d21334a9a1bb101d798c314",
-        "group": "sha256:fa108a9fe0d8f53ccee47a415755f70bc394d018e715f8bc2ac6e5464978606c",
+        "wheel": "sha256:2e44f2ed0653737f8f6ac20df12cdf2256c54fd2fb4e8385bb34e17c25a7e320",
+        "group": "sha256:0514437c524a45fc14bd386c239799cc2152339ea9929baeda6b7f8f71f8f5f4",
     },
 }
 KEYS = {

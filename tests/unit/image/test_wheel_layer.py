@@ -80,12 +80,12 @@ def installed(wheel: Path, target: Path) -> None:
     scheme = {
         "purelib": f"/opt/env/{SITE}",
         "platlib": f"/opt/env/{SITE}",
-        "headers": "/opt/env/include/python3.12/Tool_Box",
+        "headers": "/opt/env/include/python3.12/tool-box",
         "scripts": "/opt/env/bin",
         "data": "/opt/env",
     }
     destination = SchemeDictionaryDestination(
-        scheme, interpreter="/opt/env/bin/python", script_kind="posix", destdir=str(target)
+        scheme, interpreter="/opt/env/bin/python3.12", script_kind="posix", destdir=str(target)
     )
     with WheelFile.open(wheel) as source:
         installer.install(source, destination, {"INSTALLER": b"envgraph\n"})
