@@ -19,10 +19,8 @@ _USERINFO: Final = re.compile(r"[^/?#]*@")
 _BARE_SLASH: Final = re.compile(r"[^/?#@:]+:(?![0-9]{1,5}(?:[/?#]|\Z))[^@]*@")
 """A password with a ``/`` in it, which no standard allows and people still write."""
 _TOKEN: Final = re.compile(r"/t/([^/?#]+)(?=[/?#]|\Z)")
-_QUERY: Final = re.compile(
-    r"(?<=[?&])([^=&#]*(?:sig|token|key|secret|passw|pwd|auth|credential)[^=&#]*)=([^&#]*)",
-    re.IGNORECASE,
-)
+_QUERY: Final = re.compile(r"(?<=[?&])([^=&#?]*)=([^&#]*)")
+_SECRET_KEY: Final = re.compile(r"sig|token|key|secret|passw|pwd|auth|credential", re.IGNORECASE)
 _REFERENCE: Final = re.compile(r"(?:\$\{\w+\}|\$\w+|%[A-Za-z_]\w*%)")
 
 
@@ -30,6 +28,15 @@ def _userinfo(rest: str) -> str:
     """The part of an address (after ``://``) up to its ``@``; empty when there is none."""
     match = _USERINFO.match(rest) or _BARE_SLASH.match(rest)
     return match[0] if match else ""
+
+
+def _without_values(rest: str, instead: str) -> str:
+    """``rest`` with the value of every query key that says it is a secret replaced."""
+
+    def replace(match: re.Match[str]) -> str:
+        return f"{match[1]}={instead}" if _SECRET_KEY.search(match[1]) else match[0]
+
+    return _QUERY.sub(replace, rest)
 
 
 def _rewritten(text: str, replace: Callable[[str], str]) -> str:
@@ -48,7 +55,7 @@ def without_credentials(text: str) -> str:
     def clean(rest: str) -> str:
         info = _userinfo(rest)
         rest = rest if info == _GIT_USER else rest[len(info) :]
-        return _QUERY.sub(r"\1=", _TOKEN.sub("", rest, count=1))
+        return _without_values(_TOKEN.sub("", rest, count=1), "")
 
     return _rewritten(text, clean)
 
@@ -64,7 +71,7 @@ def masked(text: str) -> str:
         info = _userinfo(rest)
         rest = _TOKEN.sub(f"/t/{MASK}", rest[len(info) :], count=1)
         shown = info if info in ("", _GIT_USER) else f"{MASK}@"
-        return shown + _QUERY.sub(rf"\1={MASK}", rest)
+        return shown + _without_values(rest, MASK)
 
     return _rewritten(text, mask)
 
@@ -81,7 +88,7 @@ def has_credentials(text: str) -> bool:
         user, colon, password = info.partition(":")
         secrets = [password if colon else "" if "ssh" in match["scheme"] else user]
         secrets += [found[1] for found in _TOKEN.finditer(rest)]
-        secrets += [found[2] for found in _QUERY.finditer(rest)]
+        secrets += [f[2] for f in _QUERY.finditer(rest) if _SECRET_KEY.search(f[1])]
         if any(s and s != "git" and not _REFERENCE.fullmatch(s) for s in secrets):
             return True
     return False

@@ -27,7 +27,7 @@ _OTHER_TOOLS: Final = {
     "channel_priority": "conda's .condarc",
     "channel-priority": "conda-project",
 }
-_COMMENT_SELECTOR: Final = re.compile(r"#\s*\[([^\]]+)\]\s*$")
+_COMMENT_SELECTOR: Final = re.compile(r"\[([^\[\]]+)\]")
 _RELATIVE: Final = re.compile(r"\.{1,2}(?:/|$)")
 
 
@@ -242,7 +242,8 @@ class _CondaReader:
 
     def comment_selector(self, node: ScalarNode) -> None:
         line = self.lines[node.line - 1] if node.line <= len(self.lines) else ""
-        match = _COMMENT_SELECTOR.search(line)
+        comment = line.rpartition("#")[2].strip() if "#" in line else ""
+        match = _COMMENT_SELECTOR.fullmatch(comment)
         if match is not None:
             self.warn(
                 "comment-selector",

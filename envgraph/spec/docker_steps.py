@@ -23,6 +23,8 @@ INSTRUCTIONS: Final = frozenset(
         "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
     }
 )  # fmt: skip
+_MAX_PATH: Final = 4096
+_MAX_PARTS: Final = 100
 _WORD: Final = re.compile(r"([A-Za-z]+)(?:\s+(.*))?\Z", re.DOTALL)
 _FLAG: Final = re.compile(r"--[a-z-]+(?:=\S*)?\s+")
 
@@ -123,6 +125,9 @@ def _words(rest: str) -> list[str]:
 
 
 def _matches(pattern: str, folder: str, reading: Reading, source: SourceLocation) -> list[str]:
+    if len(pattern) > _MAX_PATH or pattern.count("/") > _MAX_PARTS or "\0" in pattern:
+        reading.problems.add("docker-step", f"{quoted(pattern)} is no path", source)
+        return []
     clean = os.path.normpath(pattern.lstrip("/"))
     if clean == ".." or clean.startswith("../"):
         reading.problems.add(

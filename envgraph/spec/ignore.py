@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from envgraph.errors import InputError, SourceLocation
+from envgraph.spec import paths
 from envgraph.spec.files import read_file
 from envgraph.spec.text import decode
 
@@ -207,11 +208,11 @@ def context_rules(folder: Path, dockerfile: str) -> list[IgnoreRules]:
     rules: list[IgnoreRules] = [NamedFolders()]
     files = context_rule_files(dockerfile)
     for name in files[:2]:
-        if (folder / name).exists():
+        if paths.exists(f"{folder}/{name}"):
             rules.append(_read_rules(folder / name, git_rules))
             break
     for name in files[2:]:
-        if (folder / name).exists():
+        if paths.exists(f"{folder}/{name}"):
             rules.append(_read_rules(folder / name, docker_rules))
             break
     return rules
@@ -225,6 +226,6 @@ def project_rules(folder: Path) -> list[IgnoreRules]:
             (".pyc", ".egg-info"),
         )
     ]
-    if (folder / ".gitignore").exists():
+    if paths.exists(f"{folder}/.gitignore"):
         rules.append(_read_rules(folder / ".gitignore", git_rules))
     return rules

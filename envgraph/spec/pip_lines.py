@@ -18,6 +18,7 @@ from envgraph.spec.text import decode
 
 _MAX_LINES: Final = 100_000
 _MAX_DEPTH: Final = 50
+_MAX_NESTING: Final = 20
 _MAX_FILES: Final = 1000
 _MAX_LENGTH: Final = 100_000
 """Characters of a line with its hash options."""
@@ -37,7 +38,7 @@ _FILES: Final = frozenset({"--requirement", "--constraint", "--editable"})
 _KNOWN: Final = _WITH_VALUE | _BARE | _FILES
 _LONG_OPTION: Final = re.compile(r"(--[A-Za-z][A-Za-z0-9-]*)(?:[\s=]\s*=?\s*(.*))?", re.DOTALL)
 _PER_LINE: Final = re.compile(
-    r"\s+--(?P<name>hash|config-settings?|global-option|install-option)[ =]"
+    r" --(?P<name>hash|config-settings?|global-option|install-option)[ =]"
     r"(?P<value>\"[^\"]*\"|'[^']*'|\S+)"
 )
 _HASH: Final = re.compile(r"(sha256|sha384|sha512):([0-9a-fA-F]+)")
@@ -73,7 +74,8 @@ class PipReader:
             self._error("pip-requirement", f"a line of {len(text)} characters", source,
                         "one requirement per line")  # fmt: skip
             return
-        line = _COMMENT.sub("", text).strip()
+        # Collapsed first: runs of spaces would make the patterns below quadratic.
+        line = _COMMENT.sub("", " ".join(text.split())).strip()
         if not line or has_template(line):
             return
         if len(self.lines) >= _MAX_LINES:
@@ -256,6 +258,9 @@ class PipReader:
         from packaging.utils import canonicalize_name
 
         collapsed = " ".join(text.split())
+        if _nesting(collapsed) > _MAX_NESTING:
+            self._error("pip-requirement", f"{quoted(collapsed)} is nested too deep", source)
+            return
         try:
             requirement = Requirement(collapsed)
         except InvalidRequirement as error:
@@ -265,6 +270,10 @@ class PipReader:
         if requirement.url and requirement.url.startswith("file:"):
             self._project(collapsed, source, False, hashes, requirement.url)
             return
+        if requirement.url and "://" not in requirement.url:
+            self._error("pip-requirement", f"{quoted(collapsed)}: what follows @ is no address",
+                        source, "write NAME @ https://…, or name the folder alone")  # fmt: skip
+            return
         if requirement.url:
             self._address(collapsed, source, False, hashes)
             return
@@ -272,6 +281,15 @@ class PipReader:
         line = canonicalize_name(name) + collapsed[len(name) :]
         kind: Literal["constraint", "requirement"] = "constraint" if constraint else "requirement"
         self.lines.append(PipLine(kind, line, source=source, hashes=hashes))
+
+
+def _nesting(text: str) -> int:
+    """How deep parentheses are nested: the parser of markers calls itself for each."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _split_option(line: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from envgraph.errors import InputError, SourceLocation
@@ -146,7 +145,7 @@ def _near_file(path: str) -> str:
     try:
         names = paths.names_in(folder or ".")[:5000]
     except OSError:
-        return "the folder is not there either" if not Path(folder).is_dir() else ""
+        return "the folder is not there either" if not paths.is_folder(folder) else ""
     import difflib
 
     match = difflib.get_close_matches(name, names, 1, 0.6)

@@ -8,7 +8,8 @@ from typing import Final
 from envgraph.errors import SourceLocation
 from envgraph.spec.problems import Problems
 
-_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+#: Control characters other than tab and line ends.
+FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
@@ -32,7 +33,7 @@ def decode(data: bytes, file: str, problems: Problems) -> str | None:
             hint="save the file as UTF-8",
         )
         return None
-    bad = _FORBIDDEN.search(text)
+    bad = FORBIDDEN.search(text)
     if bad is not None:
         line, column = _position(text[: bad.start()])
         problems.add(

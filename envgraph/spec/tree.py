@@ -109,7 +109,7 @@ def file_digest(path: str | Path) -> Digest:
 def context_tree(folder: str | Path, dockerfile: str = "Dockerfile") -> Tree:
     """What a build context holds after ignore rules; the Dockerfile always belongs to it."""
     root = Path(folder)
-    if not root.is_dir():
+    if not paths.is_folder(os.fspath(root)):
         raise _no_folder(root)
     tree = read_tree(root, context_rules(root, dockerfile), keep=frozenset({dockerfile}))
     return replace(tree, rule_files=context_rule_files(dockerfile))
@@ -118,7 +118,7 @@ def context_tree(folder: str | Path, dockerfile: str = "Dockerfile") -> Tree:
 def project_tree(folder: str | Path) -> Tree:
     """The tree of a local Python project, empty folders left out; InputError when it is none."""
     root = Path(folder)
-    if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
+    if not any(paths.exists(os.fspath(root / name)) for name in ("pyproject.toml", "setup.py")):
         raise InputError(
             f"{root} is no Python project",
             code="not-a-project",
@@ -145,7 +145,7 @@ def read_tree(
     Raises InputError for what cannot be part of an environment: sockets, pipes,
     devices, mount points, unreadable entries, links that lead out of ``root``.
     """
-    if not root.is_dir():
+    if not paths.is_folder(os.fspath(root)):
         raise _no_folder(root)
     walk = _Walk(root, rules, keep, root.stat().st_dev)
     while walk.open:

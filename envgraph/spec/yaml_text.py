@@ -14,7 +14,7 @@ from envgraph.errors import SourceLocation
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode
 from envgraph.spec.problems import Problems, place, quoted
 from envgraph.spec.templates import TEMPLATE, bare_templates, template_problem
-from envgraph.spec.text import decode, split_lines
+from envgraph.spec.text import FORBIDDEN, decode, split_lines
 
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 100_000
@@ -117,7 +117,15 @@ class _Composer:
     def scalar(self, event: Any) -> None:
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
         self.check_tag(event, line, column)
-        node = ScalarNode(event.value, line, column, event.style in (None, ""))
+        value = event.value
+        if FORBIDDEN.search(value):  # written as an escape: "\\0" in a path stops the system
+            self.problems.add(
+                "control-character",
+                "the text holds a control character",
+                SourceLocation(self.file, line, column),
+            )
+            value = FORBIDDEN.sub("", value)
+        node = ScalarNode(value, line, column, event.style in (None, ""))
         if event.anchor:
             self.anchors[event.anchor] = (node, 1)
         self.add(node, 1)

@@ -80,6 +80,49 @@ def test_any_bytes(name: str, data: bytes) -> None:
     check(data, name)
 
 
+LONG = 60_000
+PATTERNS = {
+    "spaces": ("a", " ", "b"),
+    "brackets": ("./", "[a]", ""),
+    "parentheses": ("a; ", "(", ""),
+    "equals": ("a", "=", ""),
+    "at": ("", "a@", ""),
+    "commas": ("a", ",>=1", ""),
+    "names": ("", "a-", "!"),
+    "schemes": ("", "https://", ""),
+    "tokens": ("https://h", "/t/", ""),
+    "query": ("https://h?", "token", ""),
+    "query keys": ("https://h?", "a=&", ""),
+    "passwords": ("https://", "a:", ""),
+    "globs": ("COPY ", "*/", "x /y"),
+    "flags": ("COPY ", "--a=b ", "x"),
+    "templates": ("", "{{", ""),
+    "comments": ("a ", "# [", ""),
+    "colons": ("azureml:", ":", ""),
+    "options": ("--find-links ", "= ", ""),
+    "hashes": ("a", " --hash=", ""),
+    "nul": ("./", "\\0", ""),
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize(
+    "around",
+    [
+        "dependencies: [python, {pip: [%s]}]\n", "dependencies: [%s]\n",
+        "channels: [%s]\ndependencies: [a]\n", "name: a\nimage: x\ndocker_steps: [%s]\n",
+        "name: %s\nimage: x\n", "name: a\nimage: %s\n", "name: a\nimage: x\nconda_file: %s\n",
+        "name: a\nbuild: {path: %s}\n", "command: x\nenvironment: %s\n",
+        "name: a\nimage: oci:%s\n", "dependencies:\n- a # %s\n",
+    ],
+)  # fmt: skip
+def test_long_runs_cost_what_they_are_long(name: str, around: str) -> None:
+    """Each took minutes, or the parser's stack, in some place before it was bounded."""
+    head, piece, tail = PATTERNS[name]
+    text = head + piece * (LONG // len(piece)) + tail
+    check((around % f'"{text}"').encode(), "environment.yml")
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.text(max_size=60) | st.text("a0=<>!~*.,|[]()' :-", max_size=30))
 def test_any_requirement(text: str) -> None:

@@ -63,6 +63,7 @@ def test_marks_count_from_one_and_characters_not_bytes() -> None:
         (b"a: 1\nb: caf\xe9\n", ["f:2:7 encoding"]),
         (b"a: 1\nb: \x00\n", ["f:2:4 control-character"]),
         (b"a: \x1b[31m\n", ["f:1:4 control-character"]),
+        (b'a: "\\0"\nb: "\\e"\n', ["f:1:4 control-character", "f:2:4 control-character"]),
         (b"a: 1\n---\nb: 2\n", ["f:2:1 multi-document"]),
         (b"", ["f:1:1 empty-file"]),
         (b"# nothing\n", ["f:1:1 empty-file"]),
