@@ -35,7 +35,8 @@ def prepare_local(reference: str, session: Session) -> LocalEnvironment:
         host = host_platform()
         lock = workspace.lock_of(record, host if host in record.locks else None)
         archives = _Archives(workspace, lock, session.console.note)
-        found = prepare(lock, archives, waiting=session.console.note)
+        with session.console.status(f"Preparing {record.environment} for this machine"):
+            found = prepare(lock, archives, waiting=session.console.note)
         variables = runtime_variables(workspace, record)
     return LocalEnvironment(f"{record.environment}:{record.version}", found.path, variables)
 

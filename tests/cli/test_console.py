@@ -186,3 +186,29 @@ def test_small_words() -> None:
     ]
     assert moment("2026-11-23T04:25:00Z") == "2026-11-23 04:25 UTC"
     assert moment("yesterday") == "yesterday"
+
+
+def test_a_status_line_is_on_terminals_only_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = iter((10.0, 10.05, 11.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    err = Terminal()
+    shown = Console(io.StringIO(), err, {"TERM": "xterm", "COLUMNS": "40"}, no_color=True)
+    with shown.status("working") as tell:
+        tell("too soon to be seen")
+        tell("still \x1b[2J " + "x" * 80)
+        shown.note("a line between")
+    lines = err.getvalue().split("\r\x1b[K")
+    status = "still \\x1b[2J " + "x" * 25
+    assert lines == ["", "working", status, f"a line between\n{status}", ""]
+
+
+@pytest.mark.parametrize(("kind", "quiet"), [(io.StringIO, False), (Terminal, True)])
+def test_no_status_line_without_a_terminal_or_with_quiet(
+    kind: type[io.StringIO], quiet: bool
+) -> None:
+    err = kind()
+    with Console(io.StringIO(), err, {"TERM": "xterm"}, quiet=quiet).status("working") as tell:
+        tell("more")
+    assert err.getvalue() == ""

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from envgraph.cli.commands.plan import REPLACE, TARGET, check_replaced
+from envgraph.cli.commands.plan import PLANNING, REPLACE, TARGET, check_replaced
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.cli.views.diagnostics import print_diagnostics, redacted
@@ -78,14 +78,15 @@ def run(arguments: Arguments, session: Session) -> int:
     """Plan, ask, apply, report; one environment that fails does not stop the others."""
     saved = _saved_plan(arguments, session)
     with session.open_workspace() as workspace:
-        if saved is not None:
-            plan = workspace.plan(saved=saved)
-        else:
-            plan = workspace.plan(
-                session.paths(arguments.files),
-                targets=arguments.targets,
-                replace=arguments.replace,
-            )
+        with session.console.status(PLANNING):
+            if saved is not None:
+                plan = workspace.plan(saved=saved)
+            else:
+                plan = workspace.plan(
+                    session.paths(arguments.files),
+                    targets=arguments.targets,
+                    replace=arguments.replace,
+                )
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
         check_replaced(plan, arguments.replace)
         if not plan.changes:

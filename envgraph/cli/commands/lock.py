@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from envgraph.cli.commands.plan import FILES
+from envgraph.cli.commands.plan import FILES, PLANNING
 from envgraph.cli.options import Flag, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.errors import UsageError
@@ -53,7 +53,7 @@ def read(values: Values) -> Arguments:
 
 def run(arguments: Arguments, session: Session) -> int:
     """Lock, or check; 1 when an environment could not be locked or a check fails."""
-    with session.open_workspace() as workspace:
+    with session.open_workspace() as workspace, session.console.status(PLANNING):
         report = workspace.lock(
             session.paths(arguments.files), update=arguments.update, check=arguments.check
         )

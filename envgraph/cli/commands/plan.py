@@ -19,6 +19,7 @@ FILES: Final = Operand("FILE", "environment files; default: all of the workspace
 TARGET: Final = Flag("--target", "only this environment (again for more)", "NAME", many="repeat")
 REPLACE: Final = Flag("--replace", "build this package or environment again", "NAME", many="repeat")
 EXIT_CHANGES: Final = 2
+PLANNING: Final = "Reading files, locks and the store; solving what is not pinned"
 
 SIGNATURE: Final = Signature(
     operands=(FILES,),
@@ -68,9 +69,12 @@ def read(values: Values) -> Arguments:
 def run(arguments: Arguments, session: Session) -> int:
     """Plan, show, save; 0, or 2 with ``--detailed-exitcode`` when there are changes."""
     with session.open_workspace() as workspace:
-        plan = workspace.plan(
-            session.paths(arguments.files), targets=arguments.targets, replace=arguments.replace
-        )
+        with session.console.status(PLANNING):
+            plan = workspace.plan(
+                session.paths(arguments.files),
+                targets=arguments.targets,
+                replace=arguments.replace,
+            )
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
         check_replaced(plan, arguments.replace)
         document = json.dumps(plan.to_json(all_steps=arguments.all_steps))

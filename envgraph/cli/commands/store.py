@@ -85,7 +85,12 @@ def run(arguments: Arguments, session: Session) -> int:
 
 def _verify(arguments: Arguments, session: Session, store: Store) -> int:
     timeout = session.common.lock_timeout
-    report = store.verify(repair=arguments.repair, timeout=timeout)
+    with session.console.status("Hashing everything that is kept") as tell:
+        report = store.verify(
+            repair=arguments.repair,
+            timeout=timeout,
+            progress=lambda done, total: tell(f"{done:,} of {many(total, 'object')} hashed"),
+        )
     if session.common.json:
         bad = [
             {"digest": b.digest, "problem": b.problem, "used_by": list(b.used_by), "area": b.area}

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -28,6 +30,10 @@ _CODES: Final[Mapping[str, str]] = {
     "warning": "1;33",
     "info": "1;34",
 }
+
+CLEAR_LINE: Final = "\r\x1b[K"
+STATUS_SECONDS: Final = 0.1
+"""A status line changes at most this often: showing it must cost nothing."""
 
 
 def harmless(text: str) -> str:
@@ -103,6 +109,7 @@ class Console:
         self._streams = {"out": out, "err": err}
         self._environment = environment
         self._gone: set[str] = set()
+        self._status = ""
         self.quiet = quiet
         plain = no_color or bool(environment.get("NO_COLOR"))
         self._colour = {name: not plain and self.is_terminal(name) for name in ("out", "err")}
@@ -171,6 +178,34 @@ class Console:
         self._send("err", harmless(text))
         self.flush()
 
+    @contextmanager
+    def status(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A line on the terminal while something takes its time; gone afterwards.
+
+        Gives a function that changes the line. Without a terminal, or with
+        ``--quiet``, nothing is shown.
+        """
+        if self.quiet or not self.is_terminal("err"):
+            yield lambda text: None
+            return
+
+        painted = 0.0
+
+        def show(text: str) -> None:
+            nonlocal painted
+            now = time.monotonic()
+            if now - painted >= STATUS_SECONDS:
+                painted = now
+                self._status = harmless(text)[: self.width - 1]
+                self._send("err", CLEAR_LINE + self._status)
+
+        show(text)
+        try:
+            yield show
+        finally:
+            self._status = ""
+            self._send("err", CLEAR_LINE)
+
     def flush(self) -> None:
         """Hand everything to the system; EnvgraphError when the answer could not be written."""
         for name in self._streams:
@@ -189,6 +224,9 @@ class Console:
         return "".join(parts).rstrip(" ")
 
     def _write(self, name: str, pieces: tuple[Piece, ...]) -> None:
+        if name == "err" and self._status:
+            self._send("err", f"{CLEAR_LINE}{self.paint(name, pieces)}\n{self._status}")
+            return
         self._send(name, self.paint(name, pieces) + "\n")
 
     def _send(self, name: str, text: str) -> None:
