@@ -8,13 +8,11 @@ and for ever; ``tests/golden/identity`` holds the vectors that say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from envgraph.model.addresses import without_credentials
 from envgraph.model.canonical import digest_of
-from envgraph.model.config import ImageOptions
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.spec import CondaSpec, EnvironmentSpec, InferenceConfig
 from envgraph_store.digest import Digest
@@ -23,7 +21,6 @@ DEFINITION_SCHEMA: Final = "definition/1"
 PIN_SCHEMA: Final = "pin/1"
 LOCK_SCHEMA: Final = "lock/1"
 RUNTIME_SCHEMA: Final = "runtime/1"
-IMAGE_SCHEMA: Final = "image/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,27 +156,10 @@ def runtime_digest(spec: EnvironmentSpec) -> Digest:
     return digest_of(RUNTIME_SCHEMA, runtime_document(spec))
 
 
-def image_identity(
-    locks: Mapping[str, Digest], runtime: Digest, options: ImageOptions, assembler: str
-) -> Digest:
-    """The identity of an image over its platforms.
+def image_name(definition: Digest) -> str:
+    """``envgraph/envgraph_<32 hex>`` of the definition: where its images are kept (M51).
 
-    ``locks`` maps a platform to its lock identity; ``assembler`` names the format of
-    what writes layers and config. ``default_base`` is in the lock already.
+    One definition may come to have several images (an update of its lock, another
+    runtime): their tags tell them apart.
     """
-    return digest_of(
-        IMAGE_SCHEMA,
-        {
-            "locks": dict(locks),
-            "runtime": runtime,
-            "assembler": assembler,
-            "compression": options.compression,
-            "max_layers": options.max_layers,
-            "bytecode": options.bytecode,
-        },
-    )
-
-
-def image_name(identity: Digest) -> str:
-    """``envgraph/envgraph_<32 hex>``: the repository of an image by its identity (M51)."""
-    return f"envgraph/envgraph_{identity.hex[:32]}"
+    return f"envgraph/envgraph_{definition.hex[:32]}"

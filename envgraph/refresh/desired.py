@@ -108,7 +108,9 @@ def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desir
             continue
         inputs.append(str(lockfile_path(config.root, spec.name)))
         problem: Diagnostic | None = None
-        if spec.build is not None:
+        if spec.os_type == "windows":
+            problem = _not_linux(spec)
+        elif spec.build is not None:
             problem = _needs_builder(spec, "its image is built from a Docker build context")
         elif spec.docker_steps:
             problem = _needs_builder(spec, "it has docker_steps")
@@ -168,6 +170,16 @@ def _gather(
     gathered.roots[spec.name] = [final]
     gathered.targets.append(
         Target(spec, definition, runtime, platforms, final, image_name(definition), pinned)
+    )
+
+
+def _not_linux(spec: EnvironmentSpec) -> Diagnostic:
+    return Diagnostic(
+        "image-platform",
+        f"{spec.name!r} has `os_type: windows`, and images are for Linux",
+        "",
+        spec.source,
+        "leave os_type out, or write `os_type: linux`",
     )
 
 

@@ -134,9 +134,7 @@ def observe(
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
             images[key] = digest
     newest, taken, locks = _versions(store, workspace_id, targets)
-    return Inventory(
-        frozenset(built), images, newest, taken, locks, scripts, generation
-    )
+    return Inventory(frozenset(built), images, newest, taken, locks, scripts, generation)
 
 
 def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | None:

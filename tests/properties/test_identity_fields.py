@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from envgraph.errors import SourceLocation
 from envgraph.model.canonical import CanonicalError, canonical_bytes, digest_of
-from envgraph.model.config import ImageOptions
 from envgraph.model.identity import (
     SolveContract,
     definition_digest,
-    image_identity,
     lock_identity,
     pin_key,
     runtime_digest,
@@ -242,14 +240,6 @@ def test_the_order_of_virtual_packages_is_none() -> None:
     one = SolveContract((("__a", "1"), ("__b", "2")))
     two = SolveContract((("__b", "2"), ("__a", "1")))
     assert pin_key(A, "linux-64", one) == pin_key(A, "linux-64", two)
-
-
-@pytest.mark.parametrize("name", ["compression", "max_layers", "bytecode", "default_base"])
-def test_image_options_are_in_the_image(name: str) -> None:
-    options = replace(ImageOptions(), **{name: changed(getattr(ImageOptions(), name))})
-    one = image_identity({"linux-64": A}, A, ImageOptions(), "1")
-    # The default base is in the lock already, by its digest.
-    assert (image_identity({"linux-64": A}, A, options, "1") != one) is (name != "default_base")
 
 
 TEXT = st.text(max_size=8)
