@@ -19,9 +19,9 @@ from tests.bench.bench import Bench, envgraph
 
 FULL = (
     "boto3", "bokeh", "distributed", "duckdb", "fastapi", "h5py", "ipywidgets", "jupyterlab",
-    "lightgbm", "matplotlib", "mlflow", "numba", "numpy", "opencv-python-headless", "optuna",
-    "pandas", "plotly", "polars", "pyarrow", "scikit-image", "scikit-learn", "scipy", "seaborn",
-    "shap", "statsmodels", "tables", "tensorboard", "tqdm", "transformers", "xarray",
+    "lightgbm", "matplotlib", "numba", "numpy", "optuna",
+    "pandas", "plotly", "pyarrow", "scikit-image", "scikit-learn", "scipy", "seaborn",
+    "shap", "statsmodels", "tables", "tensorboard", "tqdm", "xarray",
 )  # fmt: skip
 QUICK = ("click", "jinja2", "numpy", "pyyaml", "rich", "tqdm")
 OLDER = "tqdm==4.67.1"
