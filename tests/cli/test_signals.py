@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.cli.conftest import Cli
 # A verb that says when it runs, then waits; the second word is done between two waits.
 WAITING = """
 import select, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, {hangup})
 from envgraph.cli import verbs
 from envgraph.cli.options import Signature
 from envgraph.cli.main import main
@@ -51,9 +55,8 @@ def started(
     tmp_path: Path, *words: str, gently: bool = False, nohup: bool = False
 ) -> Iterator[subprocess.Popen[str]]:
     """The process, once it runs; gone at the end whatever happened."""
-    code = WAITING.format(gently=gently)
-    if nohup:
-        code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + code
+    hangup = "signal.SIG_IGN" if nohup else "signal.SIG_DFL"
+    code = WAITING.format(gently=gently, hangup=hangup)
     with subprocess.Popen(
         [sys.executable, "-c", code, *words],
         stdout=subprocess.PIPE,
@@ -61,11 +64,14 @@ def started(
         text=True,
         env={**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
     ) as process:
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "running\n"
             yield process
         finally:
+            watchdog.cancel()
             process.kill()
 
 
