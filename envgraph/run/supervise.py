@@ -15,12 +15,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 _SET_CHILD_SUBREAPER: Final = 36
+_PATIENCE: Final = 200
+"""Looks, ten milliseconds apart, for a command that the container is about to start."""
+
 _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -36,8 +40,10 @@ def run_bwrap(words: Sequence[str], environment: Mapping[str, str]) -> int:
         sys.stdout.flush()
         process = subprocess.Popen(command, env=dict(environment), pass_fds=[writing])
         os.close(writing)
-        with _forward(lambda: _first_child(first) or process.pid, terminal=True):
+        with _forward(lambda: _command(first)) as early:
             first = _container_process(reading)
+            for number in early:
+                _send(_command(first), number)
             return _collect(process, first)
 
 
@@ -46,7 +52,7 @@ def run_runc(words: Sequence[str]) -> int:
     sys.stdout.flush()
     with (
         subprocess.Popen(list(words)) as process,
-        _forward(lambda: process.pid, terminal=True),
+        _forward(lambda: process.pid),
     ):
         return _code(process.wait())
 
@@ -61,10 +67,19 @@ def _container_process(reading: int) -> int:
         return 0
 
 
-def _first_child(parent: int) -> int:
-    """The command: the only child that bubblewrap's first process started itself; 0 if none."""
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        return int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
+def _command(first: int) -> int:
+    """The command: the only child of the container's first process, which may start it late.
+
+    0 while the container has not begun, or where it never will have a command.
+    """
+    for _ in range(_PATIENCE if first else 0):
+        try:
+            children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        except OSError:
+            return 0
+        if children:
+            return int(children[0])
+        time.sleep(0.01)
     return 0
 
 
@@ -92,23 +107,35 @@ def _code(code: int) -> int:
 
 
 @contextlib.contextmanager
-def _forward(target: Callable[[], int], *, terminal: bool) -> Iterator[None]:
-    """Hand signals on to ``target()``; a terminal's Ctrl-C has reached it already."""
+def _forward(target: Callable[[], int]) -> Iterator[list[int]]:
+    """Hand signals on to ``target()``; a terminal's Ctrl-C has reached it already.
+
+    Gives the list of those that came while there was no target. What was ignored when
+    this process began stays ignored.
+    """
+    early: list[int] = []
 
     def handler(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and terminal and os.isatty(0):
+        if number == signal.SIGINT and os.isatty(0):
             return
-        pid = target()
-        if pid > 0:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        if not _send(target(), number):
+            early.append(number)
 
-    before = {number: signal.signal(number, handler) for number in _FORWARDED}
+    obeyed = [n for n in _FORWARDED if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in obeyed}
     try:
-        yield
+        yield early
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _send(pid: int, number: int) -> bool:
+    """Whether there was somebody to send it to."""
+    if pid > 0:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return pid > 0
 
 
 @contextlib.contextmanager
