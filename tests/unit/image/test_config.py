@@ -208,7 +208,7 @@ def test_labels_say_the_lock_and_routes() -> None:
     route = {"port": 5001, "path": "/score"}
     document = made(
         {"Labels": {"maintainer": "x"}}, runtime={"inference_config": {"scoring_route": route}}
-    )  # noqa: E501
+    )
     assert document["config"]["Labels"] == {
         "maintainer": "x",
         "envgraph.base": str(digest("m")),

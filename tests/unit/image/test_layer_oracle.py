@@ -197,7 +197,8 @@ import json, os, sys
 from rattler import PrefixRecord
 record = PrefixRecord.from_path(sys.argv[1])
 print(json.dumps([
-    record.name.normalized, str(record.version), str(record.build), record.channel, record.file_name,
+    record.name.normalized, str(record.version), str(record.build), record.channel,
+    record.file_name,
     [str(path) for path in record.files],
 ]), flush=True)
 os._exit(0)
