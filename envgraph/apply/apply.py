@@ -87,7 +87,7 @@ class Applier:
         """
         began = self._clock()
         self._check_fresh(plan)
-        records = pin(self._config, self._store, _to_pin(plan))
+        records = pin(self._config, self._store, _to_pin(plan, edited=False))
         outcome, builder = self._build(plan, desired)
         registered, failures = self._publish(plan, outcome, records)
         return ApplyResult(
@@ -127,7 +127,7 @@ class Applier:
                 self._store,
                 self._config,
                 graph,
-                desired.subjects,
+                {key: found for key, found in desired.subjects.items() if key in graph},
                 toolchains,
                 offline=self._offline,
                 on_event=self._on_event,
@@ -179,14 +179,20 @@ class Applier:
             for key, error in outcome.failed.items()
         ]
         observer = Observer(self._store)
+        fitting = {
+            name: item
+            for name, item in _to_pin(plan, edited=True).items()
+            if observer.image(plan.graph.roots[name][0]) is not None
+        }
+        records = {**records, **pin(self._config, self._store, fitting)}
         ready: list[tuple[EnvironmentChange, BuiltImage]] = []
         kept: list[Mapping[str, Any]] = []
         for change in plan.environments:
             image = self._built(change, plan, observer)
             if image is None:
                 continue
-            if change.action == "no-op" and change.previous is not None:
-                kept.append(_summary(change.previous))
+            if change.action == "no-op" and change.registered is not None:
+                kept.append(_summary(change.registered))
             else:
                 ready.append((change, image))
         publisher = Publisher(self._store, self._config.id, self._config.name, self._now)
@@ -215,7 +221,11 @@ class Applier:
         return BuiltImage(platforms, final, size, tuple(sorted(members)))
 
 
-def _to_pin(plan: Plan) -> dict[str, ToPin]:
+def _to_pin(plan: Plan, *, edited: bool) -> dict[str, ToPin]:
+    """What to record: at once, or (locks that a hand edited) only after their image was built.
+
+    A wrong edit fails at its archives; it must not have become the pin by then.
+    """
     return {
         target.name: ToPin(
             target.spec,
@@ -224,6 +234,7 @@ def _to_pin(plan: Plan) -> dict[str, ToPin]:
             target.first.lockfile_current,
         )
         for target in (change.target for change in plan.environments)
+        if edited is any(locked.origin == "edited" for locked in target.platforms.values())
     }
 
 

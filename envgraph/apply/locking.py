@@ -132,6 +132,8 @@ def _write(
     found = finder.find(spec, definition_digest(spec), platforms)
     before = finder.committed_locks(spec.name) or {p: i.lock for p, i in found.locks.items()}
     problems = list(found.diagnostics)
+    if any(item.origin == "edited" for item in found.locks.values()):
+        return LockEntry(spec.name, path, "stale"), problems  # apply may take it, once it fits
     if update:
         moved: dict[str, FoundLock] = {}
         for platform, item in found.locks.items():

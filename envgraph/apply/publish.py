@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from envgraph import __version__
-from envgraph.history.read import environment_ref, latest
+from envgraph.history.read import environment_ref, image_ref, latest
 from envgraph.image.manifest import OCI_IMAGE_INDEX, OCI_IMAGE_MANIFEST
 from envgraph.model.canonical import canonical_bytes
 from envgraph.model.identity import (
@@ -61,7 +62,12 @@ class Publisher:
         records = []
         with self._store.transaction() as batch:
             for change, image in changes:
-                record = self._register(batch, change, image, lock_records[change.target.name])
+                if change.changed == ("name",) and change.registered is not None:
+                    record = change.registered
+                else:
+                    locks = lock_records[change.target.name]
+                    record = self._register(batch, change, image, locks)
+                self._name_image(batch, record, image)
                 records.append(record)
             name = f"applied/{self._id}"
             ref = self._store.refs.get(name)
@@ -114,19 +120,32 @@ class Publisher:
         expected = None if ref is None else ref.generation
         value = {"head": str(head), "sequence": record.sequence, "version": record.version}
         batch.set_ref(ref_name, value, expected=expected)
-        self._name_image(batch, target.name, record, image)
         return record
 
-    def _name_image(
-        self, batch: Transaction, name: str, record: VersionRecord, image: BuiltImage
-    ) -> None:
-        """``workspace/env:version`` in the layout's index: the current version only."""
-        ref_name = f"images/{self._id}/{escape_name(name)}"
+    @cached_property
+    def _foreign_names(self) -> frozenset[str]:
+        """Names in the index that belong to other workspaces of this store."""
+        own = f"images/{self._id}/"
+        refs = self._store.refs.list("images/")
+        return frozenset(
+            ref.value["ref_name"] for name, ref in refs.items() if not name.startswith(own)
+        )
+
+    def _name_image(self, batch: Transaction, record: VersionRecord, image: BuiltImage) -> None:
+        """``workspace/env:version`` in the layout's index: the current version only.
+
+        Where another workspace of the same name has taken that, ours carries its id.
+        """
+        ref_name = image_ref(self._id, record.environment)
         ref = self._store.refs.get(ref_name)
+        ending = f"{escape_name(record.environment)}:{escape_name(record.version)}"
+        shown = f"{self._name}/{ending}"
+        if shown in self._foreign_names:
+            shown = f"{self._name}-{self._id}/{ending}"
         value: dict[str, Any] = {
             "mediaType": OCI_IMAGE_INDEX if len(image.platforms) > 1 else OCI_IMAGE_MANIFEST,
             "digest": str(image.final),
             "size": image.size,
-            "ref_name": f"{self._name}/{escape_name(name)}:{escape_name(record.version)}",
+            "ref_name": shown,
         }
         batch.set_ref(ref_name, value, expected=None if ref is None else ref.generation)

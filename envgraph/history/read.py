@@ -20,6 +20,11 @@ def environment_ref(workspace_id: str, name: str) -> str:
     return f"environments/{workspace_id}/{escape_name(name)}"
 
 
+def image_ref(workspace_id: str, name: str) -> str:
+    """The ref that puts an environment's newest image into the layout's index."""
+    return f"images/{workspace_id}/{escape_name(name)}"
+
+
 def environment_names(store: Store, workspace_id: str) -> list[str]:
     """All environments of a workspace that have a version, sorted."""
     prefix = f"environments/{workspace_id}/"

@@ -92,6 +92,11 @@ def package_options(package: LockedPackage, options: LayerOptions) -> LayerOptio
     return replace(options, bytecode_key="")
 
 
+def _base_node(base: LockedBase) -> Node:
+    size = None if base.is_scratch else sum(layer.size for layer in base.layers)
+    return Node(base_key(base), "base-image", base.reference, (), size, None, base)
+
+
 def _package_node(package: LockedPackage, options: LayerOptions) -> Node:
     options = package_options(package, options)
     if package.manager == "pip":
@@ -108,7 +113,7 @@ def image_nodes(
     layer_opts = layer_options(lock, options, host)
     if not lock.packages:
         return _unchanged_base(lock, runtime, options, layer_opts)
-    base = Node(base_key(lock.base), "base-image", lock.base.reference, (), None, None, lock.base)
+    base = _base_node(lock.base)
     root = Node(root_layer_key(layer_opts), "root-layer", layer_opts.prefix)
     nodes: dict[NodeKey, Node] = {base.key: base, root.key: root}
     layers = [root.key]
@@ -137,7 +142,7 @@ def _unchanged_base(
     lock: LockedEnvironment, runtime: Digest, options: ImageOptions, layer_opts: LayerOptions
 ) -> ImageNodes:
     """An image that is all the user's: nothing is put on it (row M15)."""
-    base = Node(base_key(lock.base), "base-image", lock.base.reference, (), None, None, lock.base)
+    base = _base_node(lock.base)
     key = image_key(lock, runtime, options, ())
     image = Node(key, "image", lock.platform, (base.key,))
     return ImageNodes((base, image), (), base.key, (), key, layer_opts)

@@ -50,8 +50,11 @@ class FoundLocks:
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
+    """The lockfile. ``known``: this store recorded exactly these bytes, and holds their locks."""
+
     locks: Mapping[str, LockedEnvironment] = field(default_factory=dict)
     edited: bool = False
+    known: bool = False
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
@@ -146,10 +149,12 @@ class LockFinder:
         pinned = self._pins.find(key)
         lock = committed.locks.get(platform)
         if lock is not None and lock.pin_key == key:
-            same = pinned == lock
-            if committed.edited and not same:
-                return FoundLock(lock, "edited", same)
-            return FoundLock(lock, "committed", same)
+            # Two environments of one definition may have locks of different days: what this
+            # store recorded for the file is settled, whichever of them the pin names.
+            settled = committed.known or pinned == lock
+            if committed.edited and not settled:
+                return FoundLock(lock, "edited", False)
+            return FoundLock(lock, "committed", settled)
         if str(key) in self._saved:
             return FoundLock(self._saved[str(key)], "new", False)
         if pinned is not None:
@@ -166,11 +171,11 @@ class LockFinder:
         if known is not None and known.file == Digest.of(data):
             locks = self._remembered(known)
             if locks is not None:
-                return _Committed(locks)
+                return _Committed(locks, known=True)
         from envgraph.lock.lockfile import read_lockfile
 
         content = read_lockfile(path)
-        return _Committed(content.locks, content.edited, tuple(content.diagnostics))
+        return _Committed(content.locks, content.edited, False, tuple(content.diagnostics))
 
     def _remembered(self, known: KnownLockfile) -> dict[str, LockedEnvironment] | None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from envgraph.model.canonical import NodeKey
@@ -57,6 +57,14 @@ class BuildGraph:
 
     def __getitem__(self, key: NodeKey) -> Node:
         return self._nodes[key]
+
+    def restricted(self, names: Collection[str]) -> BuildGraph:
+        """The graph of these environments alone; itself when they are all of them."""
+        if all(name in names for name in self.roots):
+            return self
+        roots = {name: keys for name, keys in self.roots.items() if name in names}
+        wanted = {key for keys in roots.values() for key in self._closure(keys)}
+        return BuildGraph((node for node in self if node.key in wanted), roots)
 
     def environments(self, key: NodeKey) -> tuple[str, ...]:
         """The names of the environments that need this node, in the order given."""

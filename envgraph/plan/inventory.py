@@ -28,4 +28,7 @@ class Inventory:
     taken: Mapping[str, Mapping[str, VersionRecord]] = field(default_factory=dict)
     previous_locks: Mapping[str, Mapping[str, LockedEnvironment]] = field(default_factory=dict)
     link_scripts: Mapping[NodeKey, tuple[str, ...]] = field(default_factory=dict)
+    unnamed: frozenset[str] = frozenset()
+    """Environments whose newest image has lost its name in the layout's index."""
+
     generation: str = ""

@@ -30,7 +30,21 @@ class EnvironmentChange:
     images: Mapping[str, Digest | None]
     packages: tuple[PackageChange, ...]
     previous: VersionRecord | None
+    """The newest version when the plan was made."""
+
+    registered: VersionRecord | None
+    """The version that it was compared with: the one asked for, else the newest."""
+
     note: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """A given version exists, and this would make it another."""
+        return (
+            self.registered is not None
+            and self.version == self.registered.version
+            and bool({"definition", "lock", "runtime"} & set(self.changed))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The environment as CONTRACT.md has it."""
@@ -122,31 +136,37 @@ def make_plan(
     though they are there.
     """
     problems = list(diagnostics)
-    changes = [_change(target, inventory, problems) for target in targets]
+    changes = []
+    for target in targets:
+        change = _change(target, inventory)
+        if change.is_refused:
+            problems.append(_taken(target, change))
+            continue  # nothing of it is done: not its pins, layers or names
+        changes.append(change)
+        if change.action != "no-op" and _lacks_libc(target):
+            problems.append(_no_libc(target))
+    graph = graph.restricted([change.target.name for change in changes])
     problems += link_script_warnings(graph, inventory.link_scripts)
     moved = [package for change in changes for package in change.packages]
-    steps = [step for target in targets for step in lock_steps(target)]
+    steps = [step for change in changes for step in lock_steps(change.target)]
     steps += node_steps(graph, inventory, moved, frozenset(replace))
     steps += [_tag_step(change) for change in changes]
     return Plan(tuple(changes), tuple(steps), graph, tuple(problems), inventory.generation)
 
 
-def _change(target: Target, inventory: Inventory, problems: list[Diagnostic]) -> EnvironmentChange:
+def _change(target: Target, inventory: Inventory) -> EnvironmentChange:
     latest = inventory.latest.get(target.name)
     taken = inventory.taken.get(target.name, {})
     asked = target.spec.version
     compared = taken.get(asked) if asked is not None else latest
-    changed = () if compared is None else _differences(target, compared)
+    changed = () if compared is None else _differences(target, compared, latest, inventory)
     if compared is None:
         action: Literal["no-op", "create", "update"] = "create" if latest is None else "update"
         version = asked if asked is not None else "1"
     elif not changed:
         action, version = "no-op", compared.version
-    elif changed == ("image",):
+    elif asked is not None or changed in (("image",), ("name",)):
         action, version = "update", compared.version
-    elif asked is not None:
-        action, version = "update", asked
-        problems.append(_taken(target, asked, changed))
     else:
         action, version = "update", _next_version(taken)
     packages: tuple[PackageChange, ...] = ()
@@ -156,8 +176,6 @@ def _change(target: Target, inventory: Inventory, problems: list[Diagnostic]) ->
             packages = compare_packages(before.packages, locked.lock.packages)
         break
     images = {p: inventory.images.get(locked.image) for p, locked in target.platforms.items()}
-    if action != "no-op" and target.first.lock.base.is_scratch and target.first.lock.packages:
-        problems.append(_no_libc(target))
     note = ""
     if changed == ("definition",):
         note = "resolved the same: nothing to build"
@@ -170,11 +188,14 @@ def _change(target: Target, inventory: Inventory, problems: list[Diagnostic]) ->
         images,
         packages,
         latest,
+        compared,
         note,
     )
 
 
-def _differences(target: Target, record: VersionRecord) -> tuple[str, ...]:
+def _differences(
+    target: Target, record: VersionRecord, latest: VersionRecord | None, inventory: Inventory
+) -> tuple[str, ...]:
     changed = []
     if target.definition != record.definition:
         changed.append("definition")
@@ -186,6 +207,8 @@ def _differences(target: Target, record: VersionRecord) -> tuple[str, ...]:
     keys = {platform: str(locked.image) for platform, locked in target.platforms.items()}
     if not changed and keys != dict(record.image_keys):
         changed.append("image")
+    if not changed and record == latest and target.name in inventory.unnamed:
+        changed.append("name")
     return tuple(changed)
 
 
@@ -194,10 +217,15 @@ def _next_version(taken: Mapping[str, VersionRecord]) -> str:
     return str(max(numbers, default=0) + 1)
 
 
-def _taken(target: Target, version: str, changed: tuple[str, ...]) -> Diagnostic:
+def _lacks_libc(target: Target) -> bool:
+    return target.first.lock.base.is_scratch and bool(target.first.lock.packages)
+
+
+def _taken(target: Target, change: EnvironmentChange) -> Diagnostic:
+    what = " and ".join(change.changed)
     return Diagnostic(
         "version-taken",
-        f"version {version} of {target.name!r} exists with another {' and '.join(changed)}",
+        f"version {change.version} of {target.name!r} exists with another {what}",
         "a version never changes once it is registered",
         target.spec.source,
         "give a new version, or leave `version:` out and it is counted up",

@@ -66,7 +66,7 @@ def lock_steps(target: Target) -> list[Step]:
         if locked.origin == "committed" and not settled:
             reason = "pinned in the lockfile; new to this store"
             if target.pinned:
-                reason = "the lockfile holds other platforms too: it is written anew"
+                reason = "the lockfile is written anew"
         steps.append(
             Step(key, "lock", title, "keep" if settled else "resolve", reason, None, (target.name,))
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from envgraph.errors import EnvgraphError
-from envgraph.history.read import latest, versions
+from envgraph.history.read import image_ref, latest, versions
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.nodes import ImageNodes
 from envgraph.lock.pins import Pins
@@ -134,7 +134,16 @@ def observe(
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
             images[key] = digest
     newest, taken, locks = _versions(store, workspace_id, targets)
-    return Inventory(frozenset(built), images, newest, taken, locks, scripts, generation)
+    return Inventory(
+        built=frozenset(built),
+        images=images,
+        latest=newest,
+        taken=taken,
+        previous_locks=locks,
+        link_scripts=scripts,
+        unnamed=_unnamed(store, newest),
+        generation=generation,
+    )
 
 
 def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | None:
@@ -184,6 +193,16 @@ def _versions(
         else:
             taken[target.name] = {record.version: record}
     return newest, taken, locks
+
+
+def _unnamed(store: Store, newest: Mapping[str, VersionRecord]) -> frozenset[str]:
+    """Environments whose newest image no name leads to: somebody removed the ref."""
+    lost = set()
+    for name, record in newest.items():
+        ref = store.refs.get(image_ref(record.workspace, name))
+        if ref is None or ref.value.get("digest") != str(record.image):
+            lost.add(name)
+    return frozenset(lost)
 
 
 def _locks(pins: Pins, record: VersionRecord) -> dict[str, LockedEnvironment]:

@@ -150,6 +150,57 @@ def test_an_edited_lockfile_is_shown_and_never_silently_used(desk: Desk) -> None
     assert not desk.plan("--no-memo")["changes"]
 
 
+def test_a_wrong_edit_of_a_lockfile_never_becomes_the_pin(desk: Desk) -> None:
+    desk.environment("train", "alpha=1.1")
+    before = desk.apply()["environments"][0]
+    path = desk.lockfile("train")
+    good = path.read_text()
+    path.write_text(good.replace("version: '1.1'", "version: '1.0'"))
+    assert path.read_text() != good
+    assert desk.run("lock").code == 1
+    answer = desk.run("apply", "-y", "--json")
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    path.unlink()
+    assert desk.plan("--no-memo")["environments"][0]["lock"] == before["lock"]
+    desk.apply()
+    assert not desk.plan("--no-memo")["changes"]
+
+
+def test_a_right_edit_is_a_new_generation_once_it_is_applied(desk: Desk, tmp_path: Path) -> None:
+    desk.environment("train", "alpha=1")
+    desk.apply()
+    other = Desk(tmp_path / "other", desk.channel)
+    other.environment("train", "alpha=1.0")
+    other.apply()
+    theirs = other.lockfile("train").read_text().splitlines()
+    ours = desk.lockfile("train").read_text().splitlines()
+    keep = ("envgraph.lock/", "linux-64:")  # what it answers stays, the package is theirs
+    merged = [o if any(k in o for k in keep) else t for o, t in zip(ours, theirs, strict=True)]
+    desk.lockfile("train").write_text("\n".join(merged) + "\n")
+    assert "edited by hand" in desk.ok("plan").err
+    assert desk.apply()["environments"][0]["version"] == "2"
+    assert not desk.plan("--no-memo")["changes"]
+    assert "edited" not in desk.ok("plan", "--no-memo").err
+
+
+def test_two_environments_of_one_definition_may_have_locks_of_different_days(
+    tmp_path: Path, demo_channel: Channel
+) -> None:
+    channel = tmp_path / "channel"
+    shutil.copytree(demo_channel.folder, channel)
+    desk = Desk(tmp_path / "desk", channel.as_uri())
+    first = desk.environment("first", "alpha")
+    desk.environment("second", "alpha")
+    desk.apply()
+    ChannelMaker(channel).add(make_package("alpha", "3.0", files={"share/alpha/v": "3"})).index()
+    desk.ok("lock", "--update", "alpha", "--", str(first))
+    desk.apply()
+    assert not desk.plan("--no-memo")["changes"]
+    images = {e["name"]: e["image"] for e in desk.plan("--no-memo")["environments"]}
+    assert images["first"] != images["second"]
+
+
 def test_a_saved_plan_is_applied_as_it_was_shown(desk: Desk) -> None:
     desk.environment("train", "alpha")
     shown = desk.plan("--out", "next.plan")
@@ -235,13 +286,47 @@ def test_a_given_version_never_changes(desk: Desk) -> None:
     spec.write_text(
         "name: azure\nversion: 7\nimage: scratch\nconda_file: ../conda.yml\n", encoding="utf-8"
     )
-    (desk.folder / "conda.yml").write_text("channels: [demo]\ndependencies: [alpha]\n")
+    conda = desk.folder / "conda.yml"
+    conda.write_text("channels: [demo]\ndependencies: [alpha]\n")
     result = desk.apply()
     assert {e["name"]: e["version"] for e in result["environments"]} == {"azure": "7", "train": "1"}
-    (desk.folder / "conda.yml").write_text("channels: [demo]\ndependencies: [gamma]\n")
-    answer = desk.run("apply", "--auto-approve", "--json")
-    assert answer.code == 1
-    assert "version-taken" in answer.errors()
+    before = desk.ok("show", "azure", "--json").json
+    locked = desk.lockfile("azure").read_bytes()
+    conda.write_text("channels: [demo]\ndependencies: [gamma]\n")
+    for _ in range(2):
+        answer = desk.run("apply", "--auto-approve", "--json")
+        assert answer.code == 1
+        assert "version-taken" in answer.errors()
+    assert desk.ok("show", "azure", "--json").json == before
+    assert desk.lockfile("azure").read_bytes() == locked
+    assert len(desk.ok("list", "--all", "--json").json["environments"]) == 2
+
+
+def test_a_lost_name_in_the_index_is_put_back(desk: Desk) -> None:
+    desk.environment("train", "alpha")
+    image = desk.apply()["environments"][0]
+    index = (desk.store / "index.json").read_text()
+    for path in (desk.store / "refs").iterdir():
+        if path.name.startswith("images"):
+            shutil.rmtree(path)
+    desk.ok("store", "gc")
+    assert desk.plan("--no-memo")["summary"]["tag"] == 1
+    assert desk.apply()["environments"][0] == image
+    assert (desk.store / "index.json").read_text() == index
+    assert not desk.plan("--no-memo")["changes"]
+
+
+def test_workspaces_of_one_name_keep_their_images_apart(desk: Desk, tmp_path: Path) -> None:
+    desk.environment("train", "alpha")
+    desk.apply()
+    other = Desk(tmp_path / "other", desk.channel)
+    other.settings(id="0e000002")
+    other.environment("train", "gamma")
+    other.store = desk.store
+    other.apply()
+    index = json.loads((desk.store / "index.json").read_text())
+    names = {e["annotations"]["org.opencontainers.image.ref.name"] for e in index["manifests"]}
+    assert names == {"desk/train:1", "desk-0e000002/train:1"}
 
 
 def test_reserved_names_are_refused_with_the_fix(desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,14 @@ from envgraph.apply.executor import Executor, node_failure
 from envgraph.errors import BuildError, FetchError
 from envgraph.model.canonical import node_key
 from envgraph.model.nodes import Node
+
+
+@pytest.fixture(autouse=True)
+def interrupts_are_heard() -> Iterator[None]:
+    """A background job inherits an ignored SIGINT; these tests are about one that is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def nodes(*names: str) -> list[Node]:
