@@ -14,7 +14,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from envgraph.errors import InputError, IntegrityError, OfflineError, PlatformError, ResolveError
 from envgraph.lock.archives import DockerArchive
@@ -42,6 +42,8 @@ from envgraph.model.reference import (
     parse_reference,
 )
 from envgraph_store.digest import Digest
+
+_GONE: Final = "put that image back, or write another one as `image:` to lock it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +136,14 @@ def open_base(
     wanted = oci_platform(platform)
     if wanted is None or not isinstance(parsed, LocalReference):
         raise InputError(f"{base.reference} holds no image for {platform}", code="base-image")
-    tree = _tree(parsed, image_path)
+    tree = _tree(parsed, image_path, base)
     blobs: Blobs = _as_layout(parsed, tree) or DockerArchive(tree)
     size = blobs.size(base.manifest)
     if size is None:
         raise ResolveError(
             f"{tree.title} no longer holds the base that is locked ({base.manifest})",
             code="base-gone",
-            hint="put that image back, or run `envgraph lock --update` to take the one there now",
+            hint=_GONE,
         )
     found = Descriptor(base.manifest_media_type, base.manifest, size)
     resolved = _read_image(blobs, found, base.reference, wanted)
@@ -168,10 +170,23 @@ def _as_layout(parsed: LocalReference, tree: Tree) -> OciLayout | None:
     return None
 
 
-def _tree(parsed: LocalReference, image_path: str | None) -> Tree:
+def _tree(parsed: LocalReference, image_path: str | None, locked: LockedBase | None = None) -> Tree:
     path = Path(image_path if image_path is not None else parsed.path)
+    if not path.exists() and locked is not None:
+        raise ResolveError(
+            f"the base image {path} is not there, and the store lacks parts of it",
+            code="base-gone",
+            detail=f"locked is {locked.manifest}",
+            hint=_GONE,
+        )
     if not path.exists():
-        raise InputError(f"the base image {path} is not there", code="base-image")
+        raise InputError(
+            f"the base image {path} is not there",
+            code="missing-image",
+            detail="It is not locked yet as it is asked for now, so it has to be read.",
+            hint="put it there (`skopeo copy --all`, `docker save`), or correct `image:`: "
+            "a relative path starts at the file that names it",
+        )
     if path.is_dir():
         if parsed.kind == "docker-archive":
             raise InputError(

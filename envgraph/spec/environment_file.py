@@ -139,9 +139,8 @@ class _EnvironmentReader:
             return None, None
         if isinstance(reference, LocalReference):
             path = paths.joined(paths.absolute(self.folder), reference.path)
+            # Whether it is there matters only while it is pinned; afterwards it may be gone.
             self.reading.note_input(path)
-            if not paths.exists(path):
-                self.error("missing-image", f"there is no image at {reference.path}", node)
             return str(reference), path
         return str(reference), None
 

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from envgraph.errors import Diagnostic, EnvgraphError, SourceLocation
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.spec import EnvironmentSpec
 from envgraph.spec import kinds, paths
 from envgraph.spec.kinds import FileKind
 from envgraph.spec.load import environment_from_tree
@@ -192,9 +193,14 @@ class _Judge:
             return kinds.UNKNOWN, ""
         kind = kinds.kind_of_tree(root)
         if kind in (kinds.CONDA, kinds.ENVIRONMENT):
-            environment_from_tree(root, text, self.file, self.config, self.reading)
+            spec = environment_from_tree(root, text, self.file, self.config, self.reading)
+            if spec is not None and kind is kinds.ENVIRONMENT:
+                self.base(spec, place(self.file, root.get("image")))
         elif kind in _WITH_ENVIRONMENTS:
             self.uses = read_uses(root, self.reading, self.file)
+            for use in self.uses:
+                if use.inline is not None:
+                    self.base(use.inline, use.source)
             return kind, self.used()
         elif kind is kinds.UNKNOWN:
             self.unknown(root)
@@ -206,6 +212,14 @@ class _Judge:
         elif kind is kinds.WORKSPACE:
             self.problems.found += load_workspace(paths.folder_of(self.file) or ".")[1]
         return kind, ""
+
+    def base(self, spec: EnvironmentSpec, source: SourceLocation | None) -> None:
+        """A base image that is gone stops only those who pin it now."""
+        if spec.image_path is not None and not paths.exists(spec.image_path):
+            self.problems.warn(
+                "missing-image", f"there is no image at {spec.image_path}", source,
+                hint="it is needed for the first lock; a locked environment builds from its pins",
+            )  # fmt: skip
 
     def used(self) -> str:
         if not self.uses:

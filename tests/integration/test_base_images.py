@@ -100,6 +100,51 @@ def test_a_base_that_moved_changes_nothing_that_is_locked(desk: Desk, tmp_path: 
     assert desk.apply()["environments"][0]["image"] == first
 
 
+@pytest.mark.parametrize("kind", ["oci", "docker-archive"])
+def test_a_base_that_is_gone_stops_nobody_who_has_pinned_it(desk: Desk, kind: str) -> None:
+    base = desk.folder / "base"
+    if kind == "oci":
+        layout = LayoutMaker(base)
+        layout.name(layout.add_image(TARS).manifest)
+    else:
+        docker_archive(base, {"small:1": TARS})
+    use(desk, f"{kind}:../base")
+    first = desk.apply()["environments"][0]["image"]
+    shutil.rmtree(base) if kind == "oci" else base.unlink()
+    quiet = desk.plan("--no-memo")
+    assert not quiet["changes"]
+    assert not quiet["diagnostics"]
+    assert desk.run("lock", "--check", "--json").code == 0
+    old, desk.folder = desk.folder, desk.root / "another checkout"
+    shutil.copytree(old, desk.folder)
+    again = desk.plan("--no-memo")
+    assert not again["changes"]
+    assert not again["diagnostics"]
+    path = desk.folder / "environments/train.yml"
+    document = json.loads(path.read_text()) | {"environment_variables": {"A": "1"}}
+    path.write_text(json.dumps(document))
+    second = desk.apply()["environments"][0]["image"]
+    assert second != first
+    layers = [layer["digest"] for layer in documents(desk, first)[0]["layers"]]
+    assert [layer["digest"] for layer in documents(desk, second)[0]["layers"]] == layers
+    judged = desk.ok("validate", "--json", "environments/train.yml")
+    assert "missing-image" in judged.out
+    shutil.rmtree(desk.store)
+    gone = desk.run("apply", "--json", "--auto-approve")
+    assert gone.code == 1
+    assert "base-gone" in gone.errors()
+
+
+def test_a_missing_base_is_named_where_it_is_asked_for(desk: Desk) -> None:
+    use(desk, "oci:../base")
+    answer = desk.run("plan", "--json")
+    [problem] = json.loads(answer.err.splitlines()[-1])["diagnostics"]
+    assert problem["code"] == "missing-image"
+    assert problem["source"]["file"].endswith("environments/train.yml")
+    assert str(desk.folder / "base") in problem["summary"]
+    assert problem["hint"]
+
+
 def test_a_base_whose_config_lies(desk: Desk, tmp_path: Path) -> None:
     layout = LayoutMaker(tmp_path / "base")
     image = layout.add_image(TARS[:1])

@@ -108,6 +108,22 @@ def test_a_reserved_name_can_be_read_and_is_pointed_out(tmp_path: Path) -> None:
     assert judge_file(path, config).diagnostics == ()
 
 
+def test_a_base_that_is_not_there_is_only_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "e.yml"
+    path.write_text("name: x\nimage: oci:base\n")
+    judged = judge_file(path)
+    assert judged.verdict == "valid"
+    [warning] = judged.diagnostics
+    assert (warning.code, warning.severity) == ("missing-image", "warning")
+    assert warning.source is not None
+    assert (warning.source.line, warning.source.column) == (2, 8)
+    (tmp_path / "base").mkdir()
+    assert judge_file(path).diagnostics == ()
+    job = tmp_path / "j.yml"
+    job.write_text(JOB.format(environment="{image: 'docker-archive:gone.tar'}"))
+    assert [d.code for d in judge_file(job).diagnostics] == ["missing-image"]
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     judged = judge_file(tmp_path / "gone.yml")
     assert (judged.kind, judged.verdict) == ("unreadable", "invalid")
