@@ -2,7 +2,9 @@
 
 The work is done by :mod:`envgraph.conda.linkworker` in a process of its own,
 because rattler may crash an interpreter at its end, and because umask and panics
-must not reach the caller. The worker builds in a hidden folder beside the target
+must not reach the caller. It has a session of its own, so a Ctrl-C reaches it only
+through the caller, and it ends when its stdin does: nobody can outlive the caller's
+death by a signal that cannot be caught. The worker builds in a hidden folder beside the target
 that is renamed when it is whole; a killed install leaves only such a folder, and
 the next install beside it sweeps it.
 
@@ -17,6 +19,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -212,33 +215,51 @@ def remove_tree(folder: Path) -> None:
 def _work(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Run the worker; only a result file *and* exit code 0 count as success."""
     (folder / "request.json").write_text(json.dumps(request), "utf-8")
-    process = subprocess.run(
+    code, said = _run(
         [sys.executable, "-P", "-m", "envgraph.conda.linkworker", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=_quiet_environment(os.environ.items()),
-        check=False,
+        _quiet_environment(os.environ.items()),
     )
-    tail = process.stderr.decode("utf-8", "replace")[-_STDERR_TAIL:].strip()
+    tail = said.decode("utf-8", "replace")[-_STDERR_TAIL:].strip()
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
     except (OSError, ValueError):
         result = {}
-    if process.returncode == 0 and result.get("ok") is True:
+    if code == 0 and result.get("ok") is True:
         return result
     if result.get("ok") is False:
         kind = {"integrity": IntegrityError, "input": InputError}.get(result["kind"], BuildError)
         raise kind(result["summary"], code=result["code"], detail=result["detail"])
-    how = (
-        f"signal {-process.returncode}" if process.returncode < 0 else f"exit {process.returncode}"
-    )
+    how = f"signal {-code}" if code < 0 else f"exit {code}"
     raise BuildError(
         f"installing the packages crashed ({how})",
         code="install-crashed",
         detail=tail,
         hint="nothing was left behind; please report this if it happens again",
     )
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> tuple[int, bytes]:
+    """Run to the end: exit code and stderr. Whatever is raised here ends the whole group.
+
+    The pipe to stdin stays open and carries nothing: its end is the sign of our death.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            said = process.stderr.read()
+            return process.wait(), said
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
 
 
 def _quiet_environment(items: Iterable[tuple[str, str]]) -> dict[str, str]:

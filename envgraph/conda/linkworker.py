@@ -2,7 +2,8 @@
 
 Reads ``FOLDER/request.json``, makes ``FOLDER/prefix``, writes ``FOLDER/result.json``
 last, and leaves by ``os._exit``: rattler's background threads can crash an
-interpreter that ends the usual way, when all work is done.
+interpreter that ends the usual way, when all work is done. When stdin ends, whoever
+started it is dead: it removes FOLDER and ends with everything that it started.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from envgraph.conda.link import remove_tree
 from envgraph.conda.wheels import install_wheel
 from envgraph.errors import BuildError, EnvgraphError, InputError, IntegrityError
 from envgraph.model.documents import package_from_document
@@ -224,10 +228,28 @@ def _failure(error: BaseException) -> dict[str, Any]:
     }
 
 
+def _end_with_the_caller(folder: Path) -> None:
+    """Watch the pipe at stdin, and give what is started here an empty one instead."""
+    watched = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def watch() -> None:
+        os.read(watched, 1)
+        remove_tree(folder)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Do the work and leave without the interpreter's own end."""
     folder = Path(sys.argv[1])
     os.umask(0o022)
+    _end_with_the_caller(folder)
     try:
         result = work(folder)
     except KeyboardInterrupt:

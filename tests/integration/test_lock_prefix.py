@@ -5,8 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
+import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ import pytest
 from envgraph.conda import link
 from envgraph.conda.link import install_prefix, install_python, python_closure, sweep
 from envgraph.errors import BuildError, EnvgraphError, InputError, IntegrityError
+from envgraph.model.documents import package_document
 from envgraph.testing.channel import PLACEHOLDER, ChannelMaker, File, make_package
 from envgraph_store.digest import Digest
 from tests.integration.locking import Locker, make_wheel
@@ -199,6 +203,50 @@ def test_a_crash_is_never_a_success(
     assert caught.value.diagnostics[0].code == "install-crashed"
     assert not (tmp_path / "prefix").exists()
     assert leftovers(tmp_path) == []
+
+
+CALLER = """
+import json, signal, sys
+from pathlib import Path
+from envgraph.conda.link import install_prefix
+from envgraph.model.documents import package_from_document
+from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph_store.digest import Digest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+document, archive, target = sys.argv[1:]
+package = package_from_document(json.loads(document))
+nothing = Digest.of(b"")
+lock = LockedEnvironment(nothing, nothing, "linux-64", LockedBase("scratch"), (package,))
+install_prefix(lock, lambda _: Path(archive), Path(target))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_install_ends_with_its_caller(
+    number: signal.Signals, demo_channel: Channel, locker: Locker, tmp_path: Path
+) -> None:
+    """A worker that waits for an archive: the caller's group gets a signal, as from a terminal."""
+    [package] = locker.lock(["alpha"], (demo_channel.url,)).packages
+    fifo = tmp_path / "archive"
+    os.mkfifo(fifo)
+    document = json.dumps(package_document(package))
+    command = [sys.executable, "-c", CALLER, document, str(fifo), str(tmp_path / "prefix")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as caller:
+        handle = os.open(fifo, os.O_WRONLY)  # returns when the worker has opened it
+        try:
+            assert len(leftovers(tmp_path)) == 1
+            os.killpg(caller.pid, number)
+            assert caller.wait(60) != 0
+            ended = select.poll()
+            ended.register(handle, 0)
+            assert ended.poll(60_000) == [(handle, select.POLLERR)]  # nobody reads it any more
+        finally:
+            os.close(handle)
+        assert caller.stderr is not None
+        assert b"crashed" not in caller.stderr.read()
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "prefix").exists()
 
 
 def test_the_worker_always_ends_well(demo_channel: Channel, locker: Locker, tmp_path: Path) -> None:
