@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from envgraph_store import files
+from envgraph_store import files, quarantine
 from envgraph_store.digest import Digest
 from envgraph_store.errors import (
     ObjectCorrupt,
@@ -47,12 +47,17 @@ class Area:
         return self._folders.shown(self.name) / digest.hex
 
     def has(self, digest: Digest) -> bool:
-        """Whether the object is there, as a regular file; its bytes are not read."""
-        return self._status(digest) is not None
+        """Whether the object is there, as a regular file, and was not seen to be damaged.
+
+        Its bytes are not read. What ``verify`` found bad counts as absent until a good
+        copy is written: then it can be made again.
+        """
+        bad = quarantine.is_condemned(self._folders, self.name, digest.hex)
+        return not bad and self._status(digest) is not None
 
     def missing(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Those of ``digests`` that are not there."""
-        return {digest for digest in digests if self._status(digest) is None}
+        """Those of ``digests`` that are not there, as :meth:`has` says it."""
+        return {digest for digest in digests if not self.has(digest)}
 
     def size(self, digest: Digest) -> int:
         """The object's size in bytes; raise :class:`ObjectMissing`."""

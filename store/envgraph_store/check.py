@@ -10,16 +10,22 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from envgraph_store import documents, files, generation, index, locks, records
+from envgraph_store import documents, files, generation, index, locks, quarantine, records
 from envgraph_store.actions import Actions
+from envgraph_store.check_records import (
+    all_records,
+    check_records,
+    set_aside,
+    set_aside_record,
+    there,
+)
 from envgraph_store.digest import Digest
 from envgraph_store.errors import RecordCorrupt, StoreError, StoreIOError, io_error
 from envgraph_store.layout import AREAS, INDEX_FILE, Folders
-from envgraph_store.naming import unescape
 from envgraph_store.refs import RefReader
 from envgraph_store.stage import GC_LOCK
 
@@ -84,6 +90,7 @@ def verify(
 ) -> VerifyReport:
     """Hash every object, read every record, look for what records need.
 
+    Bad objects are marked, so that they count as absent; they are not touched.
     ``progress`` is called with (done, total). ``mapper`` may be an executor's
     ``map``; hashing lets other threads run. Raise
     :class:`~envgraph_store.errors.StoreLocked` if garbage is being collected, or,
@@ -91,7 +98,10 @@ def verify(
     """
     try:
         with _Locked(folders, True, "verifying", timeout):
+            marked = quarantine.condemned(folders)
             report = _look(folders, progress, mapper)
+            with contextlib.suppress(OSError):
+                _condemn(folders, report, marked)
             if report.bad:
                 with contextlib.suppress(StoreIOError):  # a read-only store is looked at too
                     generation.bump(folders)
@@ -105,6 +115,29 @@ def verify(
         return VerifyReport(report.checked, report.bytes, report.bad, True)
     except OSError as error:
         raise io_error(error, "verify", folders.path) from error
+
+
+def _condemn(folders: Folders, report: VerifyReport, marked: set[tuple[str, str]]) -> None:
+    """Mark the bad objects that are there; lift the marks of what is good or gone.
+
+    A writer may replace an object while it is looked at. It lifts the mark after the
+    good copy has its name, and here the object is checked after it was marked, so one
+    of the two sees the other, and a good object does not stay marked.
+    """
+    bad = {
+        (item.area, item.digest.removeprefix("sha256:"))
+        for item in report.bad
+        if item.area in AREAS and item.digest.startswith("sha256:")
+    }
+    for area, digits in sorted(marked - bad):
+        quarantine.lift(folders, area, digits)
+    for area, digits in sorted(bad):
+        if there(folders, area, digits):
+            quarantine.condemn(folders, area, digits)
+            if not _check(folders, _Item(area, digits)).problem:
+                quarantine.lift(folders, area, digits)
+    if bad:
+        folders.disk.sync_folder(folders["quarantine"])
 
 
 class _Locked(contextlib.ExitStack):
@@ -136,7 +169,7 @@ def _look(
             problems.append((_said(finding.item.name), finding.problem, finding.item.area))
         if progress is not None:
             progress(checked, len(items))
-    count, more = _check_records(folders)
+    count, more = check_records(folders)
     checked += count
     problems += more
     users: _Users | None = _Users(folders) if problems else None
@@ -179,56 +212,12 @@ def _open_problem(folders: Folders, item: _Item, error: OSError) -> str:
     return "it is not a regular file"
 
 
-def _check_records(folders: Folders) -> tuple[int, list[tuple[str, str, str]]]:
-    problems: list[tuple[str, str, str]] = []
-    needed: set[Digest] = set()
-    count = 0
-    for name, load in _records(folders):
-        count += 1
-        try:
-            needed.update(records.needs_of(load()))
-        except FileNotFoundError:
-            continue
-        except RecordCorrupt as error:
-            problems.append((name, error.summary, name.partition(":")[0] + "s"))
-        except (ValueError, TypeError) as error:
-            problems.append((name, f"it is malformed: {error}", name.partition(":")[0] + "s"))
-    for digest in sorted(needed):
-        if not any(_there(folders, area, digest.hex) for area in AREAS):
-            problems.append((str(digest), "it is gone", "blobs"))
-    count += 1
-    if index.is_damaged(folders):
-        problems.append((INDEX_FILE, "it is not an OCI index", "root"))
-    return count, problems
-
-
-def _records(folders: Folders) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """The name of every action and of every ref's newest generation, and how to read it."""
-    actions = Actions(folders, lambda digest: True)
-    for file_name in actions.file_names():
-        yield f"action:{unescape(file_name) or file_name}", _Loader(actions.load, file_name)
-    refs = RefReader(folders)
-    for folder_name in refs.folder_names():
-        for number in refs.generations(folder_name)[-1:]:
-            name = f"ref:{unescape(folder_name) or folder_name}"
-            yield name, _Loader(refs.load, folder_name, number)
-
-
-class _Loader:
-    def __init__(self, function: Callable[..., dict[str, Any]], *arguments: object) -> None:
-        self._function = function
-        self._arguments = arguments
-
-    def __call__(self) -> dict[str, Any]:
-        return self._function(*self._arguments)
-
-
 class _Users:
     """Who names what, over all records and documents that can be read."""
 
     def __init__(self, folders: Folders) -> None:
         self._named_by: dict[str, set[str]] = {}
-        for name, load in _records(folders):
+        for name, load in all_records(folders):
             with contextlib.suppress(FileNotFoundError, StoreError, ValueError):
                 document = load()
                 content = document.get("record", document.get("value"))
@@ -272,64 +261,27 @@ def _repair(folders: Folders, bad: BadObject) -> None:
     kind, _, name = bad.digest.partition(":")
     if kind == "sha256" or bad.area in AREAS:
         entry = name if kind == "sha256" else bad.digest
-        if _there(folders, bad.area, entry) and _check(folders, _Item(bad.area, entry)).problem:
-            _quarantine(folders, bad.area, entry, f"{bad.area}-{entry[:100]}")
+        if there(folders, bad.area, entry) and _check(folders, _Item(bad.area, entry)).problem:
+            set_aside(folders, bad.area, entry, f"{bad.area}-{entry[:100]}")
         if kind == "sha256":
+            quarantine.lift(folders, bad.area, entry)
             _forget_actions(folders, Digest(bad.digest))
     elif bad.digest == INDEX_FILE:
         with contextlib.suppress(RecordCorrupt):
             index.rewrite(folders, RefReader(folders))
     elif kind == "action" or kind == "ref":
-        _quarantine_record(folders, bad)
-
-
-def _quarantine_record(folders: Folders, bad: BadObject) -> None:
-    """Set a damaged record aside; a ref then has its previous value again."""
-    refs = RefReader(folders)
-    actions = Actions(folders, lambda digest: True)
-    for area, entry, load in [
-        *(("actions", e, _Loader(actions.load, e)) for e in actions.file_names()),
-        *(
-            ("refs", f"{e}/{number}", _Loader(refs.load, e, number))
-            for e in refs.folder_names()
-            for number in refs.generations(e)[-1:]
-        ),
-    ]:
-        stem = entry.partition("/")[0]
-        if area == bad.area and (unescape(stem) or stem) == bad.digest.partition(":")[2]:
-            try:
-                load()
-            except RecordCorrupt:
-                _quarantine(folders, area, entry, f"{area}-{stem[:100]}")
+        set_aside_record(folders, bad.area, name)
 
 
 def _forget_actions(folders: Folders, digest: Digest) -> None:
     """Remove the actions that need an object which is gone: it has to be made again."""
-    if any(_there(folders, area, digest.hex) for area in AREAS):
+    if any(there(folders, area, digest.hex) for area in AREAS):
         return
     actions = Actions(folders, lambda digest: True)
     for file_name in actions.file_names():
         with contextlib.suppress(FileNotFoundError, RecordCorrupt):
             if digest in records.needs_of(actions.load(file_name)):
                 os.unlink(file_name, dir_fd=folders["actions"])
-
-
-def _quarantine(folders: Folders, area: str, entry: str, label: str) -> None:
-    os.rename(
-        entry,
-        f"{label}-{os.urandom(4).hex()}",
-        src_dir_fd=folders[area],
-        dst_dir_fd=folders["quarantine"],
-    )
-    folders.disk.sync_folder(folders[area])
-
-
-def _there(folders: Folders, area: str, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folders[area], follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _said(entry: str) -> str:

@@ -23,10 +23,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from envgraph_store import documents, files, generation, locks, records
+from envgraph_store import documents, files, generation, locks, quarantine, records
 from envgraph_store.actions import Actions
 from envgraph_store.digest import Digest
-from envgraph_store.errors import ObjectCorrupt, RecordCorrupt, StoreError, io_error
+from envgraph_store.errors import (
+    ObjectCorrupt,
+    RecordCorrupt,
+    StoreError,
+    StoreIOError,
+    io_error,
+)
 from envgraph_store.layout import AREAS, Folders
 from envgraph_store.naming import escape
 from envgraph_store.refs import RefReader
@@ -198,8 +204,17 @@ class _Collection:
         finally:
             os.close(fd)
         if hasher.hexdigest() != digest.hex:
+            self._seen_bad(area, digest)
             raise _unsafe_to_go_on(f"{where} is damaged")
         return found
+
+    def _seen_bad(self, area: str, digest: Digest) -> None:
+        """Let the object count as absent from now on, if the disk lets us say so."""
+        if not self.dry_run:
+            with contextlib.suppress(OSError, StoreIOError):
+                quarantine.condemn(self.folders, area, digest.hex)
+                self.folders.disk.sync_folder(self.folders["quarantine"])
+                generation.bump(self.folders)
 
     def _tokens(self, data: bytes) -> set[Digest]:
         found = set()
@@ -274,7 +289,11 @@ class _Collection:
             count += 1
         for name in files.list_folder(self.folders["quarantine"]):
             status = _status(self.folders, "quarantine", name)
-            if status is not None and self.now - status.st_ctime >= self.grace:
+            if mark := quarantine.parse(name):  # it stays as long as what it marks
+                if _status(self.folders, *mark) is None:
+                    files.remove_tree(name, self.folders["quarantine"])
+                    count += 1
+            elif status is not None and self.now - status.st_ctime >= self.grace:
                 files.remove_tree(name, self.folders["quarantine"])
                 count += 1
         for name in files.list_folder(self.folders["root"]):
@@ -290,7 +309,12 @@ class _Collection:
         for folder_name in refs.folder_names():
             kept = refs.generations(folder_name)
             for number in kept[:-_KEPT_GENERATIONS]:
-                os.unlink(f"{folder_name}/{number}", dir_fd=self.folders["refs"])
+                place = f"{folder_name}/{number}"
+                try:
+                    os.unlink(place, dir_fd=self.folders["refs"])
+                except IsADirectoryError:
+                    label = f"refs-{folder_name[:100]}"
+                    quarantine.set_aside(self.folders, "refs", place, label)
                 count += 1
             place = f"{folder_name}/{kept[-1]}" if kept else folder_name
             _, document = refs.newest(folder_name)

@@ -58,11 +58,15 @@ _KNOWN: Final = {
 
 
 class Folders:
-    """The store's folders, open; ``path`` is the root, ``disk`` makes bytes durable."""
+    """The store's folders, open; ``path`` is the root, ``disk`` makes bytes durable.
+
+    ``restored`` names those that were missing and had to be made again.
+    """
 
     def __init__(self, path: Path, disk: files.Disk) -> None:
         self.path = path
         self.disk = disk
+        self.restored: set[str] = set()
         self._open: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> int:
@@ -87,8 +91,27 @@ class Folders:
         self._open["root"] = root
         _check_owner(root, self.path)
         for name, place in FOLDERS.items():
-            self._open[name] = files.open_folder(place, root)
+            try:
+                self._open[name] = files.open_folder(place, root)
+            except FileNotFoundError:
+                self._restore(root, name, place)
             _check_owner(self._open[name], self.path / place)
+
+    def _restore(self, root: int, name: str, place: str) -> None:
+        """Make a folder again, durably: copying tools drop empty ones."""
+        outer = place.rpartition("/")[0]
+        if outer:
+            files.make_folder(outer, root)
+        files.make_folder(place, root)
+        self._open[name] = files.open_folder(place, root)
+        self.restored.add(name)
+        if outer:
+            parent = files.open_folder(outer, root)
+            try:
+                self.disk.sync_folder(parent)
+            finally:
+                os.close(parent)
+        self.disk.sync_folder(root)
 
 
 def open_folders(path: Path, *, create: bool, disk: files.Disk) -> Folders:
@@ -214,7 +237,10 @@ def replace_file(
     keep: bool = False,
     mode: int = files.FILE_MODE,
 ) -> None:
-    """Write a file of the root durably and whole; ``keep`` leaves one that is there."""
+    """Write a file of the root durably and whole; ``keep`` leaves one that is there.
+
+    A folder in its place is moved to the quarantine.
+    """
     temporary = f".new-{name}-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         fd = files.create_file(temporary, root, mode)
@@ -227,7 +253,12 @@ def replace_file(
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, name, src_dir_fd=root, dst_dir_fd=root)
         else:
-            os.rename(temporary, name, src_dir_fd=root, dst_dir_fd=root)
+            try:
+                os.rename(temporary, name, src_dir_fd=root, dst_dir_fd=root)
+            except IsADirectoryError:
+                aside = f"{FOLDERS['quarantine']}/root-{name}-{os.urandom(4).hex()}"
+                os.rename(name, aside, src_dir_fd=root, dst_dir_fd=root)
+                os.rename(temporary, name, src_dir_fd=root, dst_dir_fd=root)
         disk.sync_folder(root)
     finally:
         with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from envgraph_store import documents, files, locks
+from envgraph_store import documents, files, locks, quarantine
 from envgraph_store.digest import Digest
 from envgraph_store.errors import ObjectCollision, io_error
 from envgraph_store.layout import AREAS, AreaName, Folders
@@ -154,7 +154,12 @@ def sweep(folders: Folders) -> int:
 
 
 def has_size(folders: Folders, area: AreaName, digest: Digest, size: int) -> bool:
-    """Whether the object is kept, as a regular file of that size (not hashed)."""
+    """Whether the object is kept, as a regular file of that size (not hashed).
+
+    One that was seen to be damaged is not.
+    """
+    if quarantine.is_condemned(folders, area, digest.hex):
+        return False
     try:
         status = os.stat(digest.hex, dir_fd=folders[area], follow_symlinks=False)
     except OSError:
@@ -251,13 +256,7 @@ def place(
         try:
             os.rename(staged.name, digest.hex, src_dir_fd=folder.fd, dst_dir_fd=folders[area])
         except (IsADirectoryError, NotADirectoryError):
-            number = os.urandom(4).hex()
-            os.rename(
-                digest.hex,
-                f"{area}-{digest.hex}-{number}",
-                src_dir_fd=folders[area],
-                dst_dir_fd=folders["quarantine"],
-            )
+            quarantine.set_aside(folders, area, digest.hex, f"{area}-{digest.hex}")
             os.rename(staged.name, digest.hex, src_dir_fd=folder.fd, dst_dir_fd=folders[area])
 
 

@@ -58,6 +58,7 @@ class Store:
     ) -> Store:
         """Open the store at ``root``, creating it if there is none and ``create`` says so.
 
+        Folders that a store has lost are made again, since copying drops empty ones.
         ``lock_timeout`` is how many seconds a transaction waits for a running
         garbage collection. ``disk`` is for tests. Raise a
         :class:`~envgraph_store.errors.StoreError`: missing, of a newer format,
@@ -65,6 +66,12 @@ class Store:
         """
         disk = disk or files.Disk()
         folders = open_folders(Path(root), create=create, disk=disk)
+        try:
+            if folders.restored - {"locks", "stage"}:
+                generation.bump(folders)
+        except BaseException:
+            folders.close()
+            raise
         return cls(folders, lock_timeout)
 
     def close(self) -> None:

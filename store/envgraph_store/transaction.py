@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from envgraph_store import files, locks, records, refs, stage
+from envgraph_store import files, locks, quarantine, records, refs, stage
 from envgraph_store.digest import Digest
 from envgraph_store.errors import DigestMismatch, io_error
 from envgraph_store.layout import AREAS, AreaName, Folders
@@ -187,6 +187,8 @@ class Transaction:
         disk.point("placed")
         for area in AREAS:  # also for what others placed, and this relies on
             disk.sync_folder(folders[area])
+        for area, digest in self._objects:
+            quarantine.lift(folders, area, digest.hex)
         for file_name, staged in actions.items():
             os.rename(staged, file_name, src_dir_fd=self._stage.fd, dst_dir_fd=folders["actions"])
         if actions:
@@ -251,6 +253,7 @@ class Transaction:
                 return digest
         try:
             if stage.keeps(self._folders, area, digest, data):
+                quarantine.lift(self._folders, area, digest.hex)
                 stage.freshen(self._folders, area, digest)
                 return digest
             name = self._next_name()
