@@ -12,7 +12,7 @@ from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.pip_lines import PipReader
 from envgraph.spec.problems import Problems, nearest, place, quoted
 from envgraph.spec.reading import Reading
-from envgraph.spec.templates import has_template
+from envgraph.spec.templates import is_unfilled
 from envgraph.spec.text import split_lines
 
 KNOWN: Final = frozenset(
@@ -123,6 +123,8 @@ class _CondaReader:
         names = []
         for node in nodes:
             name = node.value.strip()
+            if is_unfilled(name):
+                continue
             if has_credentials(name):
                 self.warn(
                     "channel-credentials", f"the channel {quoted(name)} carries credentials", node,
@@ -224,7 +226,7 @@ class _CondaReader:
             self.error("empty-item", "an item of dependencies is empty", node)
             return
         self.comment_selector(node)
-        if has_template(node.value):
+        if is_unfilled(node.value):
             return
         text = match_spec.normal_form(node.value)
         problem = match_spec.requirement_problem(text)

@@ -23,7 +23,7 @@ from envgraph.spec.docker_steps import read_steps
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.problems import Problems, place, quoted
 from envgraph.spec.reading import READ_ONLY, Reading
-from envgraph.spec.templates import find_templates, has_template
+from envgraph.spec.templates import find_templates, has_template, is_unfilled
 from envgraph.spec.yaml_text import load_yaml
 
 KNOWN: Final = READ_ONLY | frozenset(
@@ -110,7 +110,7 @@ class _EnvironmentReader:
             self.error("version", "the version is empty", root.get("version"),
                        "leave the key out: versions are counted up")  # fmt: skip
             return None
-        if version is not None and not has_template(version):
+        if version is not None and not is_unfilled(version):
             problem = names.version_problem(version)
             if problem:
                 self.error("version", problem, root.get("version"))
@@ -127,7 +127,7 @@ class _EnvironmentReader:
             )  # fmt: skip
             return None, None
         text = self.reading.text(root, "image", self.file)
-        if text is None or has_template(text):
+        if text is None or is_unfilled(text):
             return text, None
         return self.reference(text, node)
 
@@ -157,7 +157,7 @@ class _EnvironmentReader:
                 self.error("no-build-path", "build needs a path", node, "add `path: context`")
             return None
         source = place(self.file, node.get("path"))
-        if has_template(path + dockerfile):
+        if is_unfilled(path + dockerfile):
             return BuildSpec(path, dockerfile, None, source)
         if _REMOTE.match(path):
             self.problems.warn(
@@ -202,7 +202,7 @@ class _EnvironmentReader:
             self.error("type", f"conda_file is a path or a mapping, not {described(node)}", node)
             return None
         text = node.value.strip()
-        if has_template(text):
+        if is_unfilled(text):
             return None
         if re.match(r"(?i)(https?|azureml)://|azureml:", text):
             self.error("remote-conda-file", f"the conda file {quoted(text)} is not on this machine",
@@ -317,7 +317,7 @@ def check_name(
     name: str, node: Node | None, file: str, problems: Problems, reserved: tuple[str, ...]
 ) -> None:
     """Report what is wrong with an environment's name; a reserved prefix is a warning."""
-    if has_template(name):
+    if is_unfilled(name):
         return
     problem = names.name_problem(name)
     if problem is not None:

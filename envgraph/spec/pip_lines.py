@@ -13,7 +13,7 @@ from envgraph.model.spec import PipLine
 from envgraph.spec import paths
 from envgraph.spec.problems import nearest, quoted
 from envgraph.spec.reading import Reading
-from envgraph.spec.templates import has_template
+from envgraph.spec.templates import is_unfilled
 from envgraph.spec.text import decode
 
 _MAX_LINES: Final = 100_000
@@ -76,7 +76,7 @@ class PipReader:
             return
         # Collapsed first: runs of spaces would make the patterns below quadratic.
         line = _COMMENT.sub("", " ".join(text.split())).strip()
-        if not line or has_template(line):
+        if not line or is_unfilled(line):
             return
         if len(self.lines) >= _MAX_LINES:
             raise InputError(f"more than {_MAX_LINES} pip lines", code="too-large", source=source)
@@ -168,7 +168,7 @@ class PipReader:
 
         for number, column, line in logical_lines(text):
             source = SourceLocation(file, number, column)
-            for template in templates_in(_COMMENT.sub("", line)):
+            for template in templates_in(_COMMENT.sub("", line), settled=True):
                 template_problem(template, source, self.problems)
             self.add(line, source, folder, constraint=constraint)
 

@@ -121,6 +121,13 @@ def test_versions_are_text(read: Read, number: str, text: str) -> None:
         ("type: command\ncommand: x\nenvironment: azureml:a:1\n", ["1:1 not-environment"]),
         ("name: {{n}}\nimage: '{{i}}'\nversion: {{v}}\n",
          ["1:7 template", "2:8 template", "3:10 template"]),
+        ("name: ${{n}}\nimage: x/${{ i }}\nversion: ${{v}}\nconda_file: ${{c}}\n",
+         ["1:7 template", "2:8 template", "3:10 template", "4:13 template"]),
+        (HEAD + "conda_file:\n  channels: ['${{ a }}']\n  dependencies: ['b=${{v}}', {pip: "
+         "['-r ${{f}}', 'git+https://h/${{ p }}']}]\n  variables: {A: '${{x}}'}\n",
+         ["4:14 template", "5:18 template", "5:37 template", "5:50 template"]),
+        (HEAD + "environment_variables: {A: '${{inputs.x}}'}\ntags: {b: '${{c}}'}\n"
+         "docker_steps: ['RUN echo ${{d}}']\n", []),
     ],
 )  # fmt: skip
 def test_what_is_wrong(read: Read, said: Said, text: str, expected: list[str]) -> None:

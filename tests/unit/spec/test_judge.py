@@ -27,6 +27,8 @@ JOB = "command: python x.py\nenvironment: {environment}\ncompute: local\n"
         ("j.yml", JOB.format(environment="[a]"), "job", "invalid"),
         ("j.yml", JOB.format(environment=""), "job", "invalid"),
         ("j.yml", JOB.format(environment="${{parent.inputs.e}}"), "job", "recognised"),
+        ("j.yml", JOB.format(environment="{image: 'x/${{i}}'}"), "job", "invalid"),
+        ("j.yml", "command: echo ${{inputs.x}}\nenvironment: azureml:a:1\n", "job", "recognised"),
         ("p.yml", "type: pipeline\njobs: {a: {environment: 'azureml:a:1'}}\n", "pipeline",
          "recognised"),
         ("p.yml", "jobs: {a: {inputs: {environment: [1]}}}\n", "pipeline", "recognised"),

@@ -132,7 +132,7 @@ def test_problems_in_included_files_have_their_place(read: Read, said: Said) -> 
     result = read(
         {
             "environment.yml": conda("-r r.txt"),
-            "r.txt": "six\n\n  foo=1\n{{x}}\n--nope\n-r gone.txt\na=={{latest}}\n",
+            "r.txt": "six\n\n  foo=1\n{{x}}\n--nope\n-r gone.txt\na=={{latest}}\nb==${{ v }}\n",
         }
     )
     assert said(result) == [
@@ -141,6 +141,7 @@ def test_problems_in_included_files_have_their_place(read: Read, said: Said) -> 
         "r.txt:5:1 pip-option",
         "r.txt:6:1 missing-file",
         "r.txt:7:1 template",
+        "r.txt:8:1 template",
     ]
 
 
