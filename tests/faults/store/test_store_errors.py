@@ -126,6 +126,31 @@ def test_failing_collections_and_repairs_are_never_worse(
         assert store.verify(repair=True).bad == () or kind == "gc"
 
 
+@pytest.mark.services
+@pytest.mark.parametrize("fault", ["EIO", "EMFILE", "EROFS"])
+@pytest.mark.parametrize("call", ["/^openat", "/^fchmod", "/^fsync", "/^pread"])
+def test_a_verify_that_fails_condemns_nothing_that_is_good(
+    folder: Path, call: str, fault: str
+) -> None:
+    with Store.open(folder / "store") as store:
+        with store.transaction() as transaction:
+            good = transaction.add_bytes(b"good")
+            bad = transaction.add_bytes(b"bad")
+            transaction.commit()
+        store.blobs.path(bad).unlink()
+        store.blobs.path(bad).write_bytes(b"BAD")
+        for number in numbers():
+            worker = Worker("verify", store.root)
+            worker.trace(call, f"error={fault}:when={number}", folder / "log")
+            assert worker.go()[-1] == "done"
+            assert store.blobs.has(good), number
+            assert store.blobs.read(good) == b"good"
+            if "INJECTED" not in (folder / "log").read_text():
+                break
+        assert [item.digest for item in store.verify().bad] == [str(bad)]
+        assert not store.blobs.has(bad)
+
+
 @pytest.fixture
 def small(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system in memory with the given limits."""

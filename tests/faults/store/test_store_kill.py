@@ -92,8 +92,17 @@ def test_killed_while_creating_a_store(folder: Path, call: str) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.parametrize("kind", ["gc", "repair"])
-@pytest.mark.parametrize("call", ["/^unlink", "/^rename", "/^fsync", "/^pwrite"])
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        *(
+            (k, c)
+            for k in ("gc", "repair")
+            for c in ("/^unlink", "/^rename", "/^fsync", "/^pwrite")
+        ),
+        *(("verify", call) for call in ("/^openat", "/^fchmod", "/^fsync", "/^pwrite")),
+    ],
+)
 def test_killed_while_collecting_or_repairing(folder: Path, kind: str, call: str) -> None:
     for number in numbers():
         root = folder / str(number)

@@ -87,6 +87,8 @@ def work(kind: str, store: Store) -> None:
         store.gc()
     elif kind == "repair":
         store.verify(repair=True)
+    elif kind == "verify":
+        store.verify()
     elif kind == "index":
         store.rewrite_index()
     elif kind == "loop":
