@@ -8,8 +8,9 @@ durable before anything that stands on it starts.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from envgraph.api.events import Event
 from envgraph.apply.overlaps import Member, check_overlaps
@@ -57,7 +58,9 @@ class NodeBuilder:
         self._offline = offline
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._batch: Transaction | None = None
+        self._mine = threading.local()
+        self._open: _Batch | None = None
+        self._closed: list[_Batch] = []
         self._observer = Observer(store)
         self._users = _users(graph, subjects)
         self.bytes_written = 0
@@ -67,27 +70,51 @@ class NodeBuilder:
 
     # -- batches ---------------------------------------------------------
 
-    def settle(self) -> None:
-        """Make every finished node durable and visible. Nothing may be running."""
+    def settle(self, close: bool) -> None:
+        """Make whole batches durable and visible; with ``close`` the open one ends too.
+
+        A batch is whole when the last node that writes into it is done; nodes that
+        start later write into the next one, so nobody waits for the disk.
+        """
         with self._lock:
-            batch, self._batch = self._batch, None
-        if batch is not None:
-            with batch:
-                batch.commit()
+            if close and self._open is not None:
+                self._closed.append(self._open)
+                self._open = None
+            whole = [batch for batch in self._closed if batch.writers == 0]
+            self._closed = [batch for batch in self._closed if batch.writers]
+        for batch in whole:
+            with batch.transaction as transaction:
+                transaction.commit()
+        if whole:
             self._observer = Observer(self._store)
 
     def close(self) -> None:
         """Drop what was not settled."""
         with self._lock:
-            batch, self._batch = self._batch, None
-        if batch is not None:
-            batch.close()
+            left = [*self._closed, *([self._open] if self._open else [])]
+            self._closed, self._open = [], None
+        for batch in left:
+            batch.transaction.close()
 
-    def _open_batch(self) -> Transaction:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What this thread writes until the end belongs to one batch."""
         with self._lock:
-            if self._batch is None:
-                self._batch = self._store.transaction()
-            return self._batch
+            if self._open is None:
+                self._open = _Batch(self._store.transaction())
+            batch = self._open
+            batch.writers += 1
+        self._mine.transaction = batch.transaction
+        try:
+            yield
+        finally:
+            with self._lock:
+                batch.writers -= 1
+
+    @property
+    def _batch(self) -> Transaction:
+        transaction: Transaction = self._mine.transaction
+        return transaction
 
     # -- archives --------------------------------------------------------
 
@@ -98,7 +125,10 @@ class NodeBuilder:
             return
         users = self._users.get(node.needs[0])
         size = package.size or None
-        with self._open_batch().writer("packages", expect=package.sha256, size=size) as writer:
+        with (
+            self._writing(),
+            self._batch.writer("packages", expect=package.sha256, size=size) as writer,
+        ):
             fetch_package(
                 package,
                 self._config,
@@ -125,7 +155,8 @@ class NodeBuilder:
         maker = makers.get(node.kind)
         if maker is None:
             raise BuildError(f"nothing here builds a {node.kind}", code="no-builder")
-        maker(node)
+        with self._writing():
+            maker(node)
 
     def _base(self, node: Node) -> None:
         base = node.base
@@ -136,7 +167,7 @@ class NodeBuilder:
         copy_base(
             resolved,
             self._store.blobs.has,
-            lambda digest, size: self._open_batch().writer("blobs", expect=digest, size=size),
+            lambda digest, size: self._batch.writer("blobs", expect=digest, size=size),
         )
 
     def _root(self, node: Node) -> None:
@@ -178,7 +209,7 @@ class NodeBuilder:
         make: Callable[[Callable[[bytes], object]], LayerContent],
         members: Sequence[Digest] = (),
     ) -> None:
-        batch = self._open_batch()
+        batch = self._batch
         count = _Counter(self._on_event, node)  # a layer is about as large as its archive
         with batch.writer("blobs") as writer:
 
@@ -242,7 +273,7 @@ class NodeBuilder:
     def _keep_image(
         self, node: Node, manifest: bytes, needs: Sequence[Digest], parts: Sequence[bytes]
     ) -> None:
-        batch = self._open_batch()
+        batch = self._batch
         for part in filter(None, parts):
             batch.add_bytes(part)
         digest = batch.add_bytes(manifest)
@@ -274,6 +305,14 @@ class NodeBuilder:
         remarks = check_overlaps(members, blobs.read, blobs.open, options, subject.spec.source)
         with self._lock:
             self.remarks += remarks
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One transaction, and how many nodes are writing into it."""
+
+    transaction: Transaction
+    writers: int = 0
 
 
 class _Counter:

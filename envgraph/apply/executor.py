@@ -46,16 +46,17 @@ class Executor:
         self,
         parallelism: int,
         work: Callable[[Node], None],
-        settle: Callable[[], None],
+        settle: Callable[[bool], None],
         on_event: Callable[[Event], None],
         *,
         batch_bytes: int = 256 << 20,
     ) -> None:
         """Bind; no thread is started yet.
 
-        ``settle`` is called from the calling thread while nothing runs: after each
-        generation, and whenever ``batch_bytes`` of input were worked on. ``on_event``
-        may be called from any thread: see :func:`one_at_a_time`.
+        ``settle(close)`` is called from the calling thread: with True when nothing runs,
+        after each generation; else after every few nodes while others run, with True
+        when ``batch_bytes`` of input were worked on. ``on_event`` may be called from
+        any thread: see :func:`one_at_a_time`.
         """
         self._parallelism = max(1, parallelism)
         self._work = work
@@ -116,8 +117,7 @@ class Executor:
         unsettled = 0
         told = False
         while waiting or running:
-            full = unsettled > self._batch_bytes
-            while waiting and len(running) < self._parallelism and not full:
+            while waiting and len(running) < self._parallelism:
                 node = waiting.pop(0)
                 if outcome.failed or outcome.interrupted:
                     outcome.skipped.append(node.key)
@@ -125,10 +125,6 @@ class Executor:
                     continue
                 self.emit(Event("start", str(node.key), node.kind, node.name))
                 running[pool.submit(self._work, node)] = node
-            if not running and full:
-                self._settle()
-                unsettled = 0
-                continue
             finished, _ = wait(running, timeout=_LISTEN, return_when=FIRST_COMPLETED)
             if outcome.interrupted and not told:
                 told = True
@@ -137,7 +133,11 @@ class Executor:
                 node = running.pop(future)
                 unsettled += node.size or 0
                 self._finish(node, future, outcome)
-        self._settle()
+            full = unsettled > self._batch_bytes
+            unsettled = 0 if full else unsettled
+            if finished and running:
+                self._settle(full)
+        self._settle(True)
 
     def _finish(self, node: Node, future: Future[None], outcome: Outcome) -> None:
         error = future.exception()

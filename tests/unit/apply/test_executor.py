@@ -27,20 +27,22 @@ def nodes(*names: str) -> list[Node]:
     return [Node(node_key("test", {"name": name}), "conda-package", name) for name in names]
 
 
-def executor(work, settle=lambda: None, *, threads: int = 2, events: list[Event] | None = None):
+def executor(
+    work, settle=lambda close: None, *, threads: int = 2, events: list[Event] | None = None
+):
     return Executor(threads, work, settle, (events if events is not None else []).append)
 
 
 def test_every_node_runs_and_each_generation_is_settled() -> None:
     done: list[str] = []
-    settled: list[int] = []
+    settled: list[tuple[int, bool]] = []
     first, second = nodes("a", "b"), nodes("c")
-    outcome = executor(lambda node: done.append(node.name), lambda: settled.append(len(done))).run(
-        [first, second]
-    )
+    outcome = executor(
+        lambda node: done.append(node.name), lambda close: settled.append((len(done), close))
+    ).run([first, second])
     assert set(done[:2]) == {"a", "b"}
     assert done[2] == "c"
-    assert settled == [2, 3]
+    assert [count for count, close in settled if close] == [2, 3]
     assert len(outcome.done) == 3
 
 
@@ -94,7 +96,7 @@ def test_an_interrupt_finishes_what_runs_and_starts_nothing_new() -> None:
             heard.set()
 
     settled: list[bool] = []
-    runner = Executor(1, work, lambda: settled.append(True), on_event)
+    runner = Executor(1, work, lambda close: settled.append(close), on_event)
     outcome = runner.run([nodes("a", "b", "c"), nodes("d")])
     assert outcome.interrupted
     assert [str(key) for key in outcome.done] == [str(n.key) for n in nodes("a", "b")]
@@ -117,8 +119,33 @@ def test_a_second_interrupt_leaves_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        Executor(1, work, lambda: None, on_event).run([nodes("a", "b")])
+        Executor(1, work, lambda close: None, on_event).run([nodes("a", "b")])
     release.set()
+
+
+def test_a_batch_ends_when_enough_was_worked_on_while_others_run() -> None:
+    first, second = threading.Event(), threading.Event()
+    closed: list[bool] = []
+
+    def work(node: Node) -> None:
+        if node.name == "big":
+            assert first.wait(timeout=30)
+        if node.name == "second":
+            second.set()
+
+    def settle(close: bool) -> None:
+        closed.append(close)
+        if close:
+            first.set()
+
+    made = [
+        Node(node_key("test", {"name": name}), "conda-package", name, size=size)
+        for name, size in (("big", 50), ("small", 30), ("second", 1))
+    ]
+    Executor(2, work, settle, lambda event: None, batch_bytes=20).run([made])
+    assert closed[0] is True  # after "small", while "big" was still running
+    assert closed[-1] is True
+    assert second.is_set()
 
 
 def test_a_failure_names_its_node() -> None:
