@@ -110,7 +110,7 @@ def _nowhere(package: LockedPackage, failures: list[EnvgraphError]) -> EnvgraphE
     error = kind(
         f"{package.title}: the archive cannot be had",
         detail="\n".join(
-            dict.fromkeys(" ".join(filter(None, (d.summary, d.detail))) for d in details)
+            dict.fromkeys(": ".join(filter(None, (d.summary, d.detail))) for d in details)
         )
         or str(first),
         hint=next((d.hint for d in details if d.hint), ""),

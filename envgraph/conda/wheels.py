@@ -11,6 +11,7 @@ from envgraph.model.locked import LockedPackage
 
 _SCRIPT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _OBJECT: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+_HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
 
 
 def check_names(names: list[str], title: str) -> None:
@@ -37,6 +38,40 @@ def check_entry_points(text: str, title: str) -> None:
                 raise IntegrityError(
                     f"{title}: the entry point {line!r} is not a script", code="wheel-entry-point"
                 )
+
+
+def check_wheel(path: Path, title: str) -> None:
+    """Refuse a wheel that could be locked and not be installed: see :func:`install_wheel`.
+
+    Raises IntegrityError. Every file is read once and compared with RECORD.
+    """
+    import zipfile
+
+    from installer.exceptions import InstallerError
+    from installer.records import parse_record_file
+    from installer.sources import WheelFile
+
+    try:
+        with zipfile.ZipFile(path) as opened:
+            check_names(opened.namelist(), title)
+            opened.filename = path.name  # for messages: the folder is a temporary one
+            source = WheelFile(opened)
+            source.validate_record(validate_contents=True)
+            lines = source.read_dist_info("RECORD").splitlines()
+            hashes = {hashed.partition("=")[0] for _, hashed, _ in parse_record_file(lines)}
+            if weak := hashes - _HASHES - {""}:
+                raise ValueError(f"RECORD uses {', '.join(sorted(weak))}")
+            if "entry_points.txt" in source.dist_info_filenames:
+                check_entry_points(source.read_dist_info("entry_points.txt"), title)
+    except (InstallerError, zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        issues = getattr(error, "issues", None) or [f"{type(error).__name__}: {error}"]
+        raise IntegrityError(
+            f"{title}: {path.name} is no whole wheel, and could not be installed",
+            code="wheel-invalid",
+            detail="\n".join(map(str, issues[:5])),
+            hint="RECORD in a wheel lists every file with size and sha256: setuptools, hatchling "
+            "and the other usual build backends write it so",
+        ) from None
 
 
 def install_wheel(

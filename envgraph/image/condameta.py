@@ -52,6 +52,8 @@ def check_index(index: Any, package: LockedPackage) -> dict[str, Any]:
                 Reason.METADATA,
                 f"the archive says {field} {says!r:.80}, the lock {getattr(package, field)!r}",
                 entry="info/index.json",
+                hint=f"was the lockfile edited? `envgraph lock --update {package.name}` locks it "
+                "anew, or restore the file from version control",
             )
     return index
 

@@ -21,6 +21,7 @@ from envgraph.conda import credentials
 from envgraph.conda.fetch import fetch_package
 from envgraph.conda.link import install_python, python_closure
 from envgraph.conda.transport import Transport
+from envgraph.conda.wheels import check_wheel
 from envgraph.errors import BuildError, InputError, IntegrityError, OfflineError, PlatformError
 from envgraph.lock.packages import PackageStore, keep
 from envgraph.lock.uvtool import Uv
@@ -209,6 +210,7 @@ class Builder:
             name, version, _, _ = parse_wheel_filename(wheel.name)
         except InvalidWheelFilename as error:
             raise InputError(f"{wheel.name} is no wheel's name", detail=str(error)) from None
+        check_wheel(wheel, f"{name} {version}")
         measured = keep(self.store, wheel.absolute().as_uri(), offline=True, transport=None)
         package = LockedPackage(
             manager="pip",
@@ -234,11 +236,20 @@ class Builder:
                 source=line.source,
                 hint="use git+https://, git+ssh:// or git+file://",
             )
-        if self.offline and parts.scheme != "file":
-            raise OfflineError(f"{credentials.clean(url)} would need a connection")
         path, mark, revision = parts.path.rpartition("@")
         if not mark:
             path, revision = parts.path, "HEAD"
+        named = [unquote(part) for part in (parts.netloc, parts.hostname or "", path, revision)]
+        whole = url.lower().startswith(f"git+{parts.scheme}://")
+        if not whole or any(part.startswith("-") for part in named):
+            raise InputError(
+                f"{credentials.clean(url)} holds what git may take for an option or a helper",
+                code="pip-git",
+                source=line.source,
+                hint="write git+https://HOST/PATH@REVISION; none of them begins with a dash",
+            )
+        if self.offline and parts.scheme != "file":
+            raise OfflineError(f"{credentials.clean(url)} would need a connection")
         folder = self._new_folder() / "source"
         remote = urlunsplit(parts._replace(path=path, fragment=""))
         shown = credentials.clean(remote)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -240,6 +243,23 @@ def test_errors_say_what_to_do(channel: str, links: Path, locker: Locker) -> Non
             "pip-address",
         ),
         (["python"], [PipLine("url", "git+ext::sh -c x"), *LOCAL], InputError, "pip-git"),
+        *(
+            (["python"], [PipLine("url", f"git+{address}"), *LOCAL], InputError, "pip-git")
+            for address in (
+                "https://h.invalid/x@--upload-pack=touch%20y",
+                "https://h.invalid/x@-b",
+                "https://h.invalid/x@%2Db",
+                "ssh://-oProxyCommand=x/y",
+                "ssh://u@-oProxyCommand=x/y",
+                "ssh://-oProxyCommand=x@h.invalid/y",
+                "ssh://%2DoProxyCommand=x/y",
+                "https::h.invalid/y",
+                "ext::sh/x",
+                "--upload-pack=x://h.invalid/y",
+                "fd::17/x",
+                "-c://x",
+            )
+        ),
         (["python"], [PipLine("url", "hg+https://h.invalid/x"), *LOCAL], InputError, "pip-address"),
     ]
     for conda, pip, kind, code in cases:
@@ -349,3 +369,57 @@ def test_a_build_that_fails(real: str, locker: Locker) -> None:
     problem = caught.value.diagnostics[0]
     assert problem.code == "pip-build"
     assert "no compiler here" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('record += "%s,sha256=%s,%d\\n" % (path, digest.decode().rstrip("="), len(text))',
+         'record += path + ",,\\n"', "hash / size of broken.py is not included"),
+        ('hashlib.sha256(text.encode())', 'hashlib.sha256(b"")', "didn't match RECORD"),
+        ('sha256(text.encode()).digest())', 'md5(text.encode()).digest())', "match RECORD"),
+        ('record += "%s,sha256=%s', 'record += "%s,md5=%s', "match RECORD"),
+    ],
+)  # fmt: skip
+def test_a_built_wheel_that_nobody_could_install(
+    real: str, locker: Locker, old: str, new: str, says: str
+) -> None:
+    """It is found where it is built, and not only when its layer is made."""
+    project = make_project(locker.folder / "broken", "broken")
+    (locker.folder / "links").mkdir()
+    backend = project / "backend.py"
+    assert old in backend.read_text()
+    backend.write_text(backend.read_text().replace(old, new))
+    with pytest.raises(IntegrityError) as caught:
+        locker.lock(
+            ["python"],
+            (real,),
+            pip=[PipLine("project", "./broken", path=str(project)), *LOCAL],
+            offline=True,
+        )
+    [problem] = caught.value.diagnostics
+    assert problem.code == "wheel-invalid"
+    assert says in problem.detail
+    assert "/" not in problem.detail.replace("hash / size", "").replace("dist-info/", "")
+    assert "backend" in problem.hint
+
+
+def test_a_wheel_with_weak_hashes(channel: str, links: Path, locker: Locker) -> None:
+    wheel = links / "weak-1.0-py3-none-any.whl"
+    info = "weak-1.0.dist-info"
+    files = {
+        "weak.py": b"",
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: weak\nVersion: 1.0\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-any\n",
+    }
+    record = f"{info}/RECORD,,\n"
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.md5(data, usedforsecurity=False).digest())
+        record += f"{path},md5={digest.decode().rstrip('=')},{len(data)}\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, data in [*files.items(), (f"{info}/RECORD", record.encode())]:
+            archive.writestr(path, data)
+    line = PipLine("project", str(wheel), path=str(wheel))
+    with pytest.raises(IntegrityError) as caught:
+        locker.lock(["python"], (channel,), pip=[line, *LOCAL], offline=True)
+    assert "md5" in caught.value.diagnostics[0].detail
