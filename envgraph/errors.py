@@ -57,7 +57,7 @@ class Diagnostic:
     severity: Severity = "error"
 
     def to_json(self) -> dict[str, object]:
-        """The object of CONTRACT: code, severity, summary, detail, source, hint."""
+        """The object that programs read: code, severity, summary, detail, source, hint."""
         source = self.source
         return {
             "code": self.code,

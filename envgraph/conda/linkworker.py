@@ -154,7 +154,7 @@ def _clobbers(prefix: Path) -> list[tuple[str, list[str]]]:
 
 
 def _verify(prefix: Path, shared: set[str]) -> None:
-    """Every unpatched file is what its package's own list says (RELIABILITY 70)."""
+    """Every unpatched file is what its package's own list says."""
     wrong = []
     for path in sorted((prefix / "conda-meta").glob("*.json")):
         record = json.loads(path.read_text("utf-8"))

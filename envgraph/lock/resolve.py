@@ -172,7 +172,7 @@ def _moved(kept: Sequence[LockedPackage], answer: SolveAnswer) -> list[Diagnosti
 
 
 def _went_back(lock: LockedEnvironment, previous: LockedEnvironment | None) -> list[Diagnostic]:
-    """Warn when a channel seems to have been rolled back (RELIABILITY 67)."""
+    """Warn when a channel seems to have been rolled back."""
     if previous is None or previous.definition != lock.definition:
         return []
     before = {(p.manager, p.name): p for p in previous.packages}

@@ -1,4 +1,4 @@
-"""What ``envgraph.yaml`` says, as values with the defaults of CONTRACT.md."""
+"""What ``envgraph.yaml`` says, as values with its defaults."""
 
 from __future__ import annotations
 

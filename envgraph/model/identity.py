@@ -1,4 +1,4 @@
-"""The identities of DESIGN.md: what was asked, what it resolved to, how it runs.
+"""The identities: what was asked, what it resolved to, how it runs.
 
 Each is the digest of a document under a schema tag (:mod:`envgraph.model.canonical`).
 A document can be printed, which is how ``why`` shows what changed. Nothing here

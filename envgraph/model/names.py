@@ -1,7 +1,7 @@
 """Names that a user gives, and the reversible escapes where one does not fit.
 
 A name has 1 to 255 characters and holds no control character, ``/``, ``:`` or
-``@`` (CONTRACT.md). File systems, OCI repositories and tags allow less, so:
+``@``. File systems, OCI repositories and tags allow less, so:
 
 - **file names and refs** (:func:`escape_name`): letters, digits, ``-``, ``_`` and
   ``.`` stay; every other byte of the UTF-8 text is ``%HH``, and so is a dot that

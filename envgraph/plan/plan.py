@@ -47,7 +47,7 @@ class EnvironmentChange:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The environment as CONTRACT.md has it."""
+        """The environment as programs read it."""
         target = self.target
         first = next(iter(target.platforms))
         return {

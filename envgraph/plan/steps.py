@@ -34,7 +34,7 @@ class Step:
     environments: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The step as CONTRACT.md has it."""
+        """The step as programs read it."""
         return {
             "key": str(self.key),
             "kind": self.kind,

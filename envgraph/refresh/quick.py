@@ -14,6 +14,7 @@ that: each further import costs more than the whole answer.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -31,13 +32,29 @@ _FLAGS = frozenset(("--json", "--quiet", "-q", "--no-color", "--offline", "--det
 _VALUES = frozenset(("-C", "--store"))
 
 
+def home_folder(environ: os._Environ[str] | dict[str, str]) -> str:
+    """``$HOME``; where that is not set or empty, the home in the password database.
+
+    FileNotFoundError where that has none for this user.
+    """
+    if environ.get("HOME"):
+        return environ["HOME"]
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        reason = "HOME is not set, and the system has no home for this user"
+        raise FileNotFoundError(errno.ENOENT, reason) from None
+
+
 def default_store(environ: os._Environ[str] | dict[str, str]) -> str:
-    """The store's folder as CONTRACT.md has it: ENVGRAPH_STORE, else XDG's data folder."""
+    """The store's folder: ENVGRAPH_STORE, else XDG's data folder."""
     if environ.get("ENVGRAPH_STORE"):
         return environ["ENVGRAPH_STORE"]
-    data = environ.get("XDG_DATA_HOME") or os.path.join(
-        environ.get("HOME") or os.path.expanduser("~"), ".local", "share"
-    )
+    data = environ.get("XDG_DATA_HOME")
+    if not data:
+        data = os.path.join(home_folder(environ), ".local", "share")
     return os.path.join(data, "envgraph", "store")
 
 

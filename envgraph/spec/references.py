@@ -1,7 +1,7 @@
 """How an environment is named in jobs, deployments and on the command line.
 
 The forms are Azure ML's (``azureml:NAME:VERSION``, ``@LABEL``, ARM ids, registry
-addresses), the bare ones of CONTRACT's REF, and a definition digest. A version may
+addresses), the bare ones of the command line, and a definition digest. A version may
 hold colons; a name may not, so the first colon after it splits.
 """
 

@@ -1,4 +1,4 @@
-"""``envgraph.yaml`` → WorkspaceConfig; without one, the defaults of CONTRACT.md."""
+"""``envgraph.yaml`` → WorkspaceConfig; without one, the defaults."""
 
 from __future__ import annotations
 
