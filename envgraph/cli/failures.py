@@ -68,8 +68,11 @@ def _system_failure(error: OSError) -> Diagnostic:
 def state_folder() -> Path:
     """Where logs go: ``$XDG_STATE_HOME/envgraph`` or ``~/.local/state/envgraph``."""
     given = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
-    return base / "envgraph"
+    if given.startswith("/"):
+        return Path(given) / "envgraph"
+    from envgraph.refresh.quick import home_folder
+
+    return Path(home_folder(os.environ), ".local", "state", "envgraph")
 
 
 def bug_report(error: BaseException, argv: Sequence[str], *, verbose: bool) -> Diagnostic:
@@ -101,7 +104,7 @@ def _write_log(name: str, text: str) -> Path | None:
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True)
         candidates = [folder, Path(tempfile.gettempdir())]
-    except (OSError, RuntimeError):
+    except OSError:
         candidates = [Path(tempfile.gettempdir())]
     for candidate in candidates:
         try:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from envgraph.cli.options import Flag
 from envgraph.cli.session import Session
 from envgraph.errors import PlatformError
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from envgraph.model.locked import LockedEnvironment, LockedPackage
     from envgraph.model.records import VersionRecord
     from envgraph.workspace import Workspace
+
+
+RENEW: Final = Flag("--renew", "make the prefix anew, without what was changed in it")
+PREFIX_NOTE: Final = (
+    "The prefix is yours to edit: what you change in it, or install into it, stays there and goes "
+    "nowhere else, and environments with the same packages share it. --renew makes it anew; -v "
+    "says where it is."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +35,8 @@ class LocalEnvironment:
     variables: dict[str, str]
 
 
-def prepare_local(reference: str, session: Session) -> LocalEnvironment:
-    """Make (or find) the prefix of a version on this machine."""
+def prepare_local(reference: str, session: Session, *, renew: bool = False) -> LocalEnvironment:
+    """Find the prefix of a version on this machine, or make it; ``renew`` makes it anew."""
     from envgraph.run.prefixes import host_platform, prepare
 
     with session.open_workspace() as workspace:
@@ -36,8 +45,11 @@ def prepare_local(reference: str, session: Session) -> LocalEnvironment:
         lock = workspace.lock_of(record, host if host in record.locks else None)
         archives = _Archives(workspace, lock, session.console.note)
         with session.console.status(f"Preparing {record.environment} for this machine"):
-            found = prepare(lock, archives, waiting=session.console.note)
+            found = prepare(lock, archives, waiting=session.console.note, renew=renew)
         variables = runtime_variables(workspace, record)
+    if session.common.verbose:
+        how = "made now" if found.created else "made before; --renew makes it anew"
+        session.console.note(f"prefix {found.path} ({how})")
     return LocalEnvironment(f"{record.environment}:{record.version}", found.path, variables)
 
 

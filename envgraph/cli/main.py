@@ -19,6 +19,7 @@ def main() -> NoReturn:
     """Run the command line of this process and leave with its exit code."""
     argv = sys.argv[1:]
     leave_at_once = False
+    _occupy_closed_streams()
     try:
         code = _quick_answer(argv)
         if code is None:
@@ -33,6 +34,17 @@ def main() -> NoReturn:
     if leave_at_once or "rattler" in sys.modules:
         os._exit(code)
     sys.exit(code)
+
+
+def _occupy_closed_streams() -> None:
+    """Keep the numbers 0 to 2 from becoming those of the store's files.
+
+    What prints without asking (a library, a loader) would write into them. The
+    placeholders are not inherited: a command finds its streams closed as we did.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if stream is None:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _quick_answer(argv: Sequence[str]) -> int | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from envgraph.cli.arguments import (
     Invocation,
@@ -61,8 +62,8 @@ def run_command(argv: Sequence[str]) -> tuple[int, bool]:
     json = asked_before_parsing(argv, "--json")
     verbose = asked_before_parsing(argv, "-v", "--verbose")
     console = Console(
-        sys.stdout or _closed(),
-        sys.stderr or _closed(),
+        sys.stdout or _Closed(),
+        sys.stderr or _Closed(),
         os.environ,
         no_color=asked_before_parsing(argv, "--no-color"),
         quiet=asked_before_parsing(argv, "--quiet", "-q"),
@@ -77,9 +78,20 @@ def run_command(argv: Sequence[str]) -> tuple[int, bool]:
         return code, not isinstance(error, Exception)
 
 
-def _closed() -> TextIO:
-    """What stands for a stream that was closed before we began: it holds nothing."""
-    return io.StringIO()
+class _Closed(io.StringIO):
+    """Stands for a stream that was closed before we began: it fails once it was written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._used = False
+
+    def write(self, text: str, /) -> int:
+        self._used = self._used or bool(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._used:
+            raise OSError(errno.EBADF, "stdout is closed")
 
 
 def _dispatch(argv: Sequence[str], console: Console) -> int:
@@ -97,7 +109,7 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
     if values.on("--version"):
         return _version(console, json=values.on("--json"))
     common = common_of(values, dict(os.environ))
-    session = Session(common, console, sys.stdin or _closed(), os.environ)
+    session = Session(common, console, sys.stdin or io.StringIO(), os.environ)
     code: int = module.run(module.read(values), session)
     return _conclude(session, code)
 

@@ -32,8 +32,7 @@ def execute(
             code="command-not-found",
             hint="is its package in the environment? `envgraph show` lists them",
         )
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     if folder is not None:
         os.chdir(folder)
     _restore_signals()
@@ -45,6 +44,13 @@ def execute(
             code="command-not-started",
             detail=_interpreter_problem(Path(path)) or path,
         ) from error
+
+
+def flush_streams() -> None:
+    """Hand out what was printed, before another program goes on with the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it was closed before this process began
+            stream.flush()
 
 
 def _replace(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:

@@ -14,12 +14,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
+
+from envgraph.run.process import flush_streams
 
 _SET_CHILD_SUBREAPER: Final = 36
 _PATIENCE: Final = 200
@@ -37,7 +38,7 @@ def run_bwrap(words: Sequence[str], environment: Mapping[str, str]) -> int:
     command = [words[0], "--info-fd", str(writing), *words[1:]]
     first = 0
     with _orphans_come_here():
-        sys.stdout.flush()
+        flush_streams()
         process = subprocess.Popen(command, env=dict(environment), pass_fds=[writing])
         os.close(writing)
         with _forward(lambda: _command(first)) as early:
@@ -49,7 +50,7 @@ def run_bwrap(words: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def run_runc(words: Sequence[str]) -> int:
     """The same for runc, which hands signals on to the command itself."""
-    sys.stdout.flush()
+    flush_streams()
     with (
         subprocess.Popen(list(words)) as process,
         _forward(lambda: process.pid),

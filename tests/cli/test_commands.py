@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from envgraph.cli.run import run_command
+from envgraph.run import container
 from envgraph_store import Store
 from tests.cli.conftest import TRAIN, Cli
 
@@ -135,6 +137,58 @@ def test_run_fetches_archives_that_the_store_lost(demo: Cli) -> None:
     done = demo("run train -- true")
     assert done.code == 0, done.err
     assert "fetching beta 1.0" in done.err
+
+
+@pytest.mark.parametrize("verb", ["run train -v -- /bin/true", "shell train -v"])
+def test_an_edited_prefix_stays_until_it_is_renewed(verb: str, demo: Cli) -> None:
+    assert demo("apply --quiet").code == 0
+    done = demo(verb)
+    assert done.code == 0, done.err
+    [prefix] = (demo.folder.parent / "home/.cache/envgraph/prefixes").glob("*/conda-meta/..")
+    assert f"prefix {prefix.resolve()} (made now)" in done.err
+    (prefix / "mine").write_text("edited")
+    again = demo(verb)
+    assert f"prefix {prefix.resolve()} (made before; --renew makes it anew)" in again.err
+    assert (prefix / "mine").exists()
+    renewed = demo(verb.replace("-v", "-v --renew"))
+    assert renewed.code == 0
+    assert "(made now)" in renewed.err
+    assert not (prefix / "mine").exists()
+    assert "prefix" not in demo(verb.replace("-v", "")).err
+
+
+@pytest.mark.parametrize("flags", [(), ("--renew",)])
+def test_renew_of_an_unpacked_image(
+    flags: tuple[str, ...], demo: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert demo("apply --quiet").code == 0
+    asked: list[bool] = []
+    monkeypatch.setattr(container, "find_runtime", lambda: "none")
+    monkeypatch.setattr(container, "prepare_image", lambda *_, renew, **__: asked.append(renew))
+    monkeypatch.setattr(container, "run_in_image", lambda *_, **__: 7)
+    words = ["run", "train", "--container", *flags, "-C", str(demo.folder), "--", "true"]
+    assert run_command([*words[:3], "--store", demo.environment["ENVGRAPH_STORE"], *words[3:]]) == (
+        7,
+        False,
+    )
+    assert asked == [bool(flags)]
+
+
+def test_a_new_image_of_a_version_is_no_row_of_its_own(demo: Cli) -> None:
+    assert demo("apply --quiet").code == 0
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- alpha"))
+    assert demo("apply --quiet").code == 0
+    text = (demo.folder / "envgraph.yaml").read_text()
+    demo.write("envgraph.yaml", text.replace("{bytecode: none}", "{compression: gzip}"))
+    assert demo("apply --quiet").code == 0
+    records = demo("list --all --json").json["environments"]
+    assert [(r["version"], r["sequence"]) for r in records] == [("1", 1), ("2", 2), ("2", 3)]
+    assert records[1]["image"] != records[2]["image"]
+    rows = [line.split() for line in demo("list --all").out.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["train", "1"], ["train", "2"]]
+    assert records[2]["image"].startswith(f"sha256:{rows[1][3]}")
+    [newest] = demo("list --json").json["environments"]
+    assert newest == records[2]
 
 
 def test_run_of_a_command_that_is_not_there(demo: Cli) -> None:

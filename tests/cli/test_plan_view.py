@@ -78,6 +78,13 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "with_an_error": lambda: plan_of(
         Wanted("train", MOVED, BASE), diagnostics=[Diagnostic("broken", "score is broken")]
     ),
+    "up_to_date_with_an_error": lambda: plan_of(
+        Wanted("train", BASE, BASE), diagnostics=[Diagnostic("broken", "score is broken")]
+    ),
+    "lockfile_missing": lambda: plan_of(
+        Wanted("train", BASE, BASE, "store", lockfile_current=False), Wanted("score", BASE, BASE)
+    ),
+    "lock_new_to_the_store": lambda: plan_of(Wanted("train", BASE, BASE, pinned=False)),
     "nothing_but_errors": lambda: plan_of(diagnostics=[Diagnostic("broken", "it is broken")]),
 }
 

@@ -72,6 +72,8 @@ class Wanted:
     origin: LockOrigin = "committed"
     runtime: str = "runtime"
     runtime_before: str = "runtime"
+    pinned: bool = True
+    lockfile_current: bool = True
     there: frozenset[str] = field(default_factory=frozenset)
     """Names of packages whose layers are in the store, as they are wanted now."""
 
@@ -115,7 +117,11 @@ def _target(item: Wanted) -> tuple[Target, tuple[Node, ...]]:
     runtime = Digest.of(item.runtime.encode())
     made = image_nodes(item.now, runtime, OPTIONS, "linux-64")
     locked = LockedTarget(
-        item.now, lock_identity(item.now), item.origin, made.image, item.origin != "new"
+        item.now,
+        lock_identity(item.now),
+        item.origin,
+        made.image,
+        item.origin != "new" and item.lockfile_current,
     )
     target = Target(
         EnvironmentSpec(item.name, image="scratch", conda=CondaSpec()),
@@ -124,7 +130,7 @@ def _target(item: Wanted) -> tuple[Target, tuple[Node, ...]]:
         {item.now.platform: locked},
         made.image,
         "envgraph/envgraph_" + "0" * 32,
-        item.origin != "new",
+        item.origin != "new" and item.pinned,
     )
     return target, made.nodes
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from envgraph.cli.commands.plan import PLANNING, REPLACE, TARGET, check_replaced
+from envgraph.cli.commands.plan import (
+    PLANNING,
+    REPLACE,
+    TARGET,
+    check_replaced,
+    nothing_found,
+)
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.cli.views.diagnostics import print_diagnostics, redacted
@@ -87,6 +93,8 @@ def run(arguments: Arguments, session: Session) -> int:
                     targets=arguments.targets,
                     replace=arguments.replace,
                 )
+        if not arguments.files and (empty := nothing_found(plan, workspace, session, "apply")):
+            plan = replace(plan, diagnostics=(*plan.diagnostics, empty))
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
         check_replaced(plan, arguments.replace)
         if not plan.changes:

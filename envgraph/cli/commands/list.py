@@ -32,20 +32,26 @@ def read(values: Values) -> Arguments:
 
 
 def run(arguments: Arguments, session: Session) -> int:
-    """One row, or one JSON object, for each version."""
+    """One row for each version, or one JSON object for each record of one."""
     with session.open_workspace() as workspace:
         records = workspace.list_environments(all=arguments.all)
         if session.common.json:
             session.answer({"environments": [_document(record) for record in records]})
         else:
-            _show(records, session)
+            _show(_newest_of_each_version(records), session)
     return 0
+
+
+def _newest_of_each_version(records: Sequence[VersionRecord]) -> list[VersionRecord]:
+    """One record for each version: a newer image of it replaces the older one."""
+    return list({(r.environment, r.version): r for r in records}.values())
 
 
 def _document(record: VersionRecord) -> dict[str, object]:
     return {
         "name": record.environment,
         "version": record.version,
+        "sequence": record.sequence,
         "kind": record.kind,
         "definition": str(record.definition),
         "lock": {platform: str(lock.identity) for platform, lock in record.locks.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from envgraph.cli.commands.plan import FILES, PLANNING
@@ -12,6 +12,7 @@ from envgraph.errors import UsageError
 
 if TYPE_CHECKING:
     from envgraph.apply.locking import LockReport
+    from envgraph.model.config import WorkspaceConfig
 
 SIGNATURE: Final = Signature(
     operands=(FILES,),
@@ -57,6 +58,8 @@ def run(arguments: Arguments, session: Session) -> int:
         report = workspace.lock(
             session.paths(arguments.files), update=arguments.update, check=arguments.check
         )
+        if not (arguments.files or report.entries):
+            report = _with_remark(report, workspace.config, session)
     if session.common.json:
         errors = [d for d in report.diagnostics if d.severity == "error"]
         session.notices += [d for d in report.diagnostics if d.severity != "error"]
@@ -66,6 +69,15 @@ def run(arguments: Arguments, session: Session) -> int:
         session.report(report.diagnostics)
         _show(report, session)
     return 0 if report.good else 1
+
+
+def _with_remark(report: LockReport, config: WorkspaceConfig, session: Session) -> LockReport:
+    from envgraph.cli.empty import no_environments
+
+    empty = no_environments(config, "lock", session.common.folder)
+    if empty is None:
+        return report
+    return replace(report, diagnostics=(*report.diagnostics, empty))
 
 
 def _show(report: LockReport, session: Session) -> None:
@@ -79,5 +91,3 @@ def _show(report: LockReport, session: Session) -> None:
         show(f"{entry.name:<{width}}  {entry.status:<9}  ", place(SourceLocation(str(entry.path))))
         for line in change_lines(entry.changes, session.console.symbols.arrow, "  "):
             show(*line)
-    if not report.entries and not report.diagnostics:
-        session.console.note("There is no environment to lock here.")

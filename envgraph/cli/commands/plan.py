@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from envgraph.cli.options import Flag, Operand, Signature, Values, nearest
 from envgraph.cli.session import Session
-from envgraph.errors import UsageError
+from envgraph.errors import Diagnostic, UsageError
 
 if TYPE_CHECKING:
     from envgraph.plan.plan import Plan
+    from envgraph.workspace import Workspace
 
 FILES: Final = Operand("FILE", "environment files; default: all of the workspace", "many")
 TARGET: Final = Flag("--target", "only this environment (again for more)", "NAME", many="repeat")
@@ -75,6 +76,9 @@ def run(arguments: Arguments, session: Session) -> int:
                 targets=arguments.targets,
                 replace=arguments.replace,
             )
+        empty = None if arguments.files else nothing_found(plan, workspace, session, "plan")
+        if empty is not None:
+            plan = replace(plan, diagnostics=(*plan.diagnostics, empty))
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
         check_replaced(plan, arguments.replace)
         document = json.dumps(plan.to_json(all_steps=arguments.all_steps))
@@ -85,7 +89,7 @@ def run(arguments: Arguments, session: Session) -> int:
         if arguments.out is not None and not session.problems:
             workspace.save_plan(plan, arguments.out)
             session.console.note(f"Saved to {arguments.out}: envgraph apply {arguments.out}")
-        if arguments.memo and not plan.changes and not arguments.all_steps:
+        if arguments.memo and not (plan.changes or empty or arguments.all_steps):
             from envgraph.cli.views.diagnostics import plain_text
             from envgraph.cli.views.plan import summary_line
 
@@ -96,6 +100,17 @@ def run(arguments: Arguments, session: Session) -> int:
                 warnings=plain_text(session.notices),
             )
     return EXIT_CHANGES if arguments.detailed_exitcode and plan.changes else 0
+
+
+def nothing_found(
+    plan: Plan, workspace: Workspace, session: Session, verb: str
+) -> Diagnostic | None:
+    """The remark, or error, that there is no environment file to plan."""
+    from envgraph.cli.empty import no_environments
+
+    if plan.environments:
+        return None
+    return no_environments(workspace.config, verb, session.common.folder)
 
 
 def check_replaced(plan: Plan, names: Sequence[str]) -> None:

@@ -7,18 +7,25 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from envgraph.cli.commands.show import REFERENCE, reference
+from envgraph.cli.local import PREFIX_NOTE, RENEW
 from envgraph.cli.options import Flag, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.errors import UsageError
 
 SIGNATURE: Final = Signature(
     operands=(REFERENCE,),
-    flags=(Flag("--container", "in the image, base included; needs bubblewrap or runc"),),
+    flags=(
+        Flag("--container", "in the image, base included; needs bubblewrap or runc"),
+        RENEW,
+    ),
     rest="CMD…",
     rest_help="the command and its arguments",
     notes=(
-        "The packages are those of the version's lock, in a folder of this machine's cache; the "
-        "first run makes it. With --container, this folder is /workspace in the image.",
+        "The packages are those of the version's lock, in a folder of this machine's cache, the "
+        "prefix; the first run makes it.",
+        PREFIX_NOTE,
+        "With --container, this folder is /workspace in the image, whose unpacked copy --renew "
+        "makes anew.",
     ),
     examples=(("envgraph run train -- python train.py --epochs 3", "the newest version of train"),),
 )
@@ -31,6 +38,7 @@ class Arguments:
     reference: str
     command: tuple[str, ...]
     container: bool
+    renew: bool = False
 
 
 def read(values: Values) -> Arguments:
@@ -41,7 +49,7 @@ def read(values: Values) -> Arguments:
             "run needs a command",
             hint=f"put it after `--`: envgraph run {name} -- python -V",
         )
-    return Arguments(name, values.rest, values.on("--container"))
+    return Arguments(name, values.rest, values.on("--container"), values.on("--renew"))
 
 
 def run(arguments: Arguments, session: Session) -> int:
@@ -56,7 +64,7 @@ def _become(arguments: Arguments, session: Session) -> NoReturn:
     from envgraph.run.environment import command_environment
     from envgraph.run.process import execute
 
-    local = prepare_local(arguments.reference, session)
+    local = prepare_local(arguments.reference, session, renew=arguments.renew)
     environment = command_environment(local.prefix, local.variables)
     session.console.flush()
     execute(arguments.command, environment)
@@ -69,6 +77,8 @@ def _in_image(arguments: Arguments, session: Session) -> int:
     runtime = find_runtime()
     with session.open_workspace() as workspace:
         digest = image_here(workspace.find(arguments.reference))
-        image = prepare_image(workspace.store.blobs, digest, waiting=session.console.note)
+        image = prepare_image(
+            workspace.store.blobs, digest, waiting=session.console.note, renew=arguments.renew
+        )
     session.console.flush()
     return run_in_image(image, arguments.command, workspace=Path.cwd(), runtime=runtime)

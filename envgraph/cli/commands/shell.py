@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from envgraph.cli.commands.show import REFERENCE, reference
+from envgraph.cli.local import PREFIX_NOTE, RENEW
 from envgraph.cli.options import Signature, Values
 from envgraph.cli.session import Session
 
 SIGNATURE: Final = Signature(
     operands=(REFERENCE,),
-    notes=("Starts $SHELL with the environment's packages first on PATH. `exit` leaves it.",),
+    flags=(RENEW,),
+    notes=(
+        "Starts $SHELL with the environment's packages first on PATH. `exit` leaves it.",
+        PREFIX_NOTE,
+    ),
     examples=(("envgraph shell train", "a shell with the newest version of train"),),
 )
 
@@ -22,11 +27,12 @@ class Arguments:
     """Which version."""
 
     reference: str
+    renew: bool = False
 
 
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
-    return Arguments(reference(values))
+    return Arguments(reference(values), values.on("--renew"))
 
 
 def run(arguments: Arguments, session: Session) -> int:
@@ -36,7 +42,7 @@ def run(arguments: Arguments, session: Session) -> int:
     from envgraph.run.process import execute
     from envgraph.run.shells import shell_command, users_shell
 
-    local = prepare_local(arguments.reference, session)
+    local = prepare_local(arguments.reference, session, renew=arguments.renew)
     environment = command_environment(local.prefix, local.variables)
     shell = shell_command(
         users_shell(os.environ),

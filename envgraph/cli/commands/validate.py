@@ -49,21 +49,20 @@ def read(values: Values) -> Arguments:
 
 def run(arguments: Arguments, session: Session) -> int:
     """Judge every file; 1 when one of them has an error."""
+    from envgraph.cli.empty import no_environments
     from envgraph.spec import discover, load_workspace
 
     config, remarks = load_workspace(session.common.folder)
     judged = []
     if not arguments.files:
         workspace_file = session.common.folder / "envgraph.yaml"
+        empty = no_environments(config, "validate", session.common.folder)
+        if empty is not None and config.file is None:
+            raise InputError(empty)
         if remarks or workspace_file.exists():
-            judged.append(Judged(str(workspace_file), "workspace", "a workspace", tuple(remarks)))
-        paths: Sequence[Path] = [] if config is None else [Path(p) for p in discover(config)]
-        if not paths and not judged:
-            raise InputError(
-                "there is no environment file here",
-                code="no-files",
-                hint="name files (envgraph validate environment.yml), or begin with envgraph init",
-            )
+            said = (*remarks, empty) if empty is not None else tuple(remarks)
+            judged.append(Judged(str(workspace_file), "workspace", "a workspace", said))
+        paths: Sequence[Path] = [Path(p) for p in discover(config)]
     else:
         paths = list(dict.fromkeys(_expand(arguments.files, session)))
     for path in paths:

@@ -92,7 +92,8 @@ class PlanView:
         summary = summary_line(plan)
         self._show(Styled(summary, "bold") if plan.changes else summary)
         if plan.environments and not plan.applyable:
-            self._show("Apply would do this and no more: other environments have errors.")
+            does = "Apply would do this and no more: what" if plan.changes else "What"
+            self._show(f"{does} has errors is left out.")
 
     def _shared(self, plan: Plan, steps: Sequence[Step]) -> None:
         """Steps that several environments wait for, once for each set of environments."""
@@ -114,7 +115,7 @@ class PlanView:
         mark, style = _MARKS[change.action]
         name = f"{change.target.name}:{change.version}"
         head: list[Piece] = [Styled(f"{mark} ", style), Styled(name, "bold"), "  "]
-        self._show(*head, self._why(change, steps))
+        self._show(*head, self._why(change, steps, shares))
         for step in steps:
             if step.kind == "lock":
                 platform = f"{step.name}: " if step.name != change.target.name else ""
@@ -145,14 +146,13 @@ class PlanView:
         total = plan_bytes(layers)
         return ", ".join(parts) + (f", {size(total)} of inputs:" if total else ":")
 
-    def _why(self, change: EnvironmentChange, steps: Sequence[Step]) -> str:
+    def _why(self, change: EnvironmentChange, steps: Sequence[Step], shares: bool) -> str:
         if change.note:
             return f"{' and '.join(change.changed)} changed; {change.note}"
         if change.action == "create":
             return f"new, {change.target.spec.kind}"
         if change.action == "no-op":
-            again = any(s.reason == "asked to be replaced" for s in steps)
-            return f"registered; parts of it are {'built again' if again else 'missing'}"
+            return f"registered; {_missing(change, steps, shares)}"
         before = f" since version {change.previous.version}" if change.previous else ""
         if not change.changed:
             return f"new version{before}"
@@ -197,6 +197,17 @@ class PlanView:
     def _text(self, text: str) -> None:
         for line in wrap(text, self._width - 4):
             self._show("    ", line)
+
+
+def _missing(change: EnvironmentChange, steps: Sequence[Step], shares: bool) -> str:
+    """What is to be done about a version that is registered already."""
+    if any(s.reason == "asked to be replaced" for s in steps):
+        return "parts of it are built again"
+    if shares or any(s.kind != "lock" for s in steps):
+        return "parts of it are missing"
+    if change.target.first.lockfile_current:
+        return "its lock will be recorded here"
+    return "its lockfile will be written"
 
 
 def _title(plan: Plan, step: Step) -> str:

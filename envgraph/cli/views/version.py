@@ -11,7 +11,7 @@ from envgraph.cli.views.text import listed, many, moment, size, table
 if TYPE_CHECKING:
     from envgraph.cli.session import Session
 
-_COLUMN: Final = 12
+_COLUMN: Final = 13
 _MOST_PACKAGES: Final = 12
 _MOST_LAYERS: Final = 6
 
@@ -32,7 +32,7 @@ def show_version(document: Mapping[str, Any], session: Session) -> None:
     state = "  (archived)" if document.get("archived") else ""
     title: list[Piece] = [Styled(f"{document['name']}:{document['version']}", "bold")]
     show(*title, f"  {document['kind']}{state}")
-    row("", str(document.get("description") or ""))
+    row("description", str(document.get("description") or ""))
     row("created", _created(document))
     row("labels", listed(document.get("labels") or (), 20))
     row("tags", _pairs(document.get("tags")))
