@@ -174,6 +174,35 @@ def test_renew_of_an_unpacked_image(
     assert asked == [bool(flags)]
 
 
+def test_what_is_said_of_an_environment_that_is_refused_is_true(demo: Cli) -> None:
+    given = TRAIN.replace("image: scratch", 'image: scratch\nversion: "1"')
+    demo.write("environments/train.yml", given)
+    assert demo("apply --quiet").code == 0
+    demo.write("environments/train.yml", given.replace("- beta", "- alpha"))
+    for verb in ("plan", "apply"):
+        done = demo(verb)
+        assert (done.code, done.out) == (1, "Nothing could be planned: see the errors.\n")
+        assert "version-taken" in done.err
+    demo.write("environments/other.yml", TRAIN.replace("name: train", "name: other"))
+    done = demo("plan")
+    assert done.code == 1
+    assert "train" not in done.out
+    assert done.out.endswith("Apply would do this and no more: what has errors is left out.\n")
+    assert demo("apply --quiet").code == 1
+    done = demo("plan")
+    assert done.code == 1
+    assert done.out == "No changes. 1 environment is up to date.\nWhat has errors is left out.\n"
+
+
+def test_only_the_lockfile_is_missing(demo: Cli) -> None:
+    assert demo("apply --quiet").code == 0
+    (demo.folder / "locks/train.conda-lock.yml").unlink()
+    assert "= train:1  registered; its lockfile will be written\n" in demo("plan").out
+    assert demo("apply --quiet").code == 0
+    assert (demo.folder / "locks/train.conda-lock.yml").is_file()
+    assert demo("plan").out == "No changes. 1 environment is up to date.\n"
+
+
 def test_a_new_image_of_a_version_is_no_row_of_its_own(demo: Cli) -> None:
     assert demo("apply --quiet").code == 0
     demo.write("environments/train.yml", TRAIN.replace("- beta", "- alpha"))
