@@ -83,7 +83,10 @@ def fetch_package(
         shown = credentials.clean(place)
         if package.size and count != package.size:
             raise IntegrityError(
-                f"{package.title}: {shown} has {count} bytes, not {package.size}", code="wrong-size"
+                f"{package.title}: {shown} has {count} bytes, not {package.size}",
+                code="wrong-size",
+                hint="was the lockfile edited, or the file replaced? `envgraph lock --update "
+                f"{package.name}` locks it anew",
             )
         if hasher.hexdigest() != package.sha256.hex:
             raise IntegrityError(
