@@ -15,7 +15,7 @@ from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.spec import EnvironmentSpec
-from envgraph.refresh.desired import Loaded
+from envgraph.refresh.desired import Loaded, about_environment
 from envgraph_store import Store
 
 Status = Literal["written", "unchanged", "missing", "stale"]
@@ -87,7 +87,7 @@ def lock_environments(
             entries.append(entry)
             problems += more
         except EnvgraphError as error:
-            problems += error.diagnostics
+            problems += (about_environment(spec, d) for d in error.diagnostics)
     held = frozenset[str]().union(*(entry.packages for entry in entries))
     problems += (_not_held(name) for name in sorted(update - held) if entries)
     return LockReport(tuple(entries), tuple(problems))

@@ -195,6 +195,9 @@ class LockFinder:
         from envgraph.lock.images import resolve_base
         from envgraph.lock.resolve import lock_environment
 
+        if previous is not None and previous.base.reference == (spec.image or "scratch"):
+            # A change of packages is no reason to take another base (`base_images: freeze`).
+            bases.setdefault(platform, previous.base)
         if platform not in bases:
             bases[platform] = resolve_base(
                 spec.image or "scratch", spec.image_path, platform, offline=self._offline

@@ -123,7 +123,7 @@ def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desir
             problems += found.diagnostics
             _gather(config, spec, found, gathered, problems)
         except EnvgraphError as error:
-            problems += (_about(spec, d) for d in error.diagnostics)
+            problems += (about_environment(spec, d) for d in error.diagnostics)
     graph = BuildGraph(gathered.nodes.values(), gathered.roots)
     return Desired(
         tuple(gathered.targets),
@@ -194,7 +194,8 @@ def _reserved(spec: EnvironmentSpec, prefix: str) -> Diagnostic:
     )
 
 
-def _about(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
+def about_environment(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
+    """The problem with the environment's name and place, where it has none of its own."""
     if problem.source is not None:
         return problem
     return Diagnostic(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envgraph.testing.base import make_base
 from envgraph.testing.channel import ChannelMaker, make_package
 from tests.desk import Desk, built
 from tests.services import Channel
@@ -148,6 +149,20 @@ def test_an_edited_lockfile_is_shown_and_never_silently_used(desk: Desk) -> None
     assert "edited by hand" in plan.err
     path.write_text(text)
     assert not desk.plan("--no-memo")["changes"]
+
+
+def test_a_change_of_packages_keeps_the_base_that_was_locked(desk: Desk) -> None:
+    base = make_base(desk.folder / "base", name="base")
+    spec = desk.folder / "environments" / "train.yml"
+    conda = desk.folder / "conda.yml"
+    spec.write_text("name: train\nimage: oci:../base:base\nconda_file: ../conda.yml\n")
+    conda.write_text("channels: [demo]\ndependencies: [alpha=1.0]\n")
+    desk.apply()
+    shutil.rmtree(desk.folder / "base")
+    conda.write_text("channels: [demo]\ndependencies: [alpha=1.1]\n")
+    assert built(desk.plan()) == ["alpha"]
+    desk.apply()
+    assert desk.ok("show", "train", "--json").json["base"]["digest"] == str(base.manifest)
 
 
 def test_a_wrong_edit_of_a_lockfile_never_becomes_the_pin(desk: Desk) -> None:
