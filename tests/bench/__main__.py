@@ -35,20 +35,21 @@ def main() -> None:
         rounds=arguments.rounds or (1 if arguments.quick else 3),
     )  # fmt: skip
     tables = []
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    whole = not arguments.quick and not arguments.only
+    output = arguments.output or (RESULTS if whole else None)
     try:
         for name in arguments.only or GROUPS:
             show(f"== {name}")
             for table in GROUPS[name](bench):
                 tables.append(table)
                 show("\n".join(markdown(table)))
+                if output is not None:  # a run that is ended early leaves what it measured
+                    text = document(tables, quick=bench.quick, missing=bench.missing, day=day)
+                    output.write_text(text)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    day = datetime.now(UTC).strftime("%Y-%m-%d")
-    text = document(tables, quick=bench.quick, missing=bench.missing, day=day)
-    whole = not arguments.quick and not arguments.only
-    output = arguments.output or (RESULTS if whole else None)
     if output is not None:
-        output.write_text(text)
         show(f"written to {output}")
 
 

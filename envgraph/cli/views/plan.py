@@ -156,6 +156,8 @@ class PlanView:
         before = f" since version {change.previous.version}" if change.previous else ""
         if not change.changed:
             return f"new version{before}"
+        if change.changed == ("name",):
+            return "its name in the store's index is lost and will be put back"
         return f"{listed(change.changed)} changed{before}"
 
     def _asked_for(self, change: EnvironmentChange) -> None:
