@@ -43,16 +43,20 @@ def test_killed_at_any_moment_the_next_apply_finishes_the_work(
     duration = time.monotonic() - began
     moments = random.Random(20261123)
     killed = 0
-    for _ in range(12):
+    for _ in range(40):
         process = start(desk, "apply", "-y")
         try:
-            process.wait(timeout=moments.uniform(0.2, 1.0) * duration)
+            process.wait(timeout=moments.uniform(0.1, 0.8) * duration)
+            shutil.rmtree(desk.store)  # it was done before its moment came: begin anew
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate()
-        assert desk.run("store", "verify").code == 0
-    assert killed
+        if desk.store.exists():
+            assert desk.run("store", "verify").code == 0
+        if killed == 8:
+            break
+    assert killed == 8
     assert desk.apply()["environments"][0]["image"] == image
     assert not desk.plan("--no-memo")["changes"]
 

@@ -33,6 +33,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "threads": {
         "envgraph/apply/executor.py": "the one place with threads",
+        "envgraph/conda/linkworker.py": "a process of its own, which watches its parent",
         "envgraph/conda/gateway.py": "one solve, where a notebook already runs a loop",
         "envgraph/testing/http.py": "a server for tests",
     },
