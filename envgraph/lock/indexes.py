@@ -52,7 +52,7 @@ def index_options(
 ) -> IndexOptions:
     """The file's options, then the workspace's ``pip_indexes`` instead of the default.
 
-    The first of ``pip_indexes`` takes the place of pypi.org, the others come before
+    The first of ``pip_indexes`` takes the place of the default index, the others come before
     it. A package is taken from the first index that has its name, so a public one
     cannot put its own in the place of a private one.
     """

@@ -128,7 +128,7 @@ class Uv:
                 "resolving the pip section needs a connection to "
                 + ", ".join(map(credentials.clean, self._options.all_addresses()))
                 if self._options.all_addresses()
-                else "resolving the pip section needs a connection to pypi.org",
+                else "resolving the pip section needs a connection to the default index",
                 hint="run it without --offline, or name file:// indexes in pip_indexes",
             )
         _private(folder / "in.txt", wanted)
