@@ -23,6 +23,7 @@ from envgraph.run.container import (
     run_in_image,
 )
 from envgraph_store.digest import Digest
+from tests.services import missing
 
 from .test_rootfs import tar
 
@@ -74,7 +75,7 @@ ASK = 'echo "$FROM_IMAGE $ENTRY ${LEAK:-no leak} $(pwd)"; echo made > made; exit
 @pytest.fixture(params=["bwrap", "runc"])
 def runtime(request: pytest.FixtureRequest, need: Callable[[str], str]) -> tuple[RuntimeName, str]:
     if request.param == "runc" and os.geteuid() != 0:
-        pytest.skip("runc needs root")
+        missing("runc needs root")
     return request.param, need(request.param)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from envgraph.testing.channel import ChannelMaker
 from envgraph.testing.http import ChannelServer
-from tests.services import Channel
+from tests.services import Channel, missing
 
 INSTALL = """
 import asyncio, os, sys, traceback
@@ -107,10 +107,10 @@ def test_python_is_packaged_to_the_same_bytes_again(real_channel: Channel, tmp_p
 def test_debians_python_finds_site_packages(tmp_path: Path) -> None:
     debian = Path("/usr/bin/python3")
     if not debian.exists():
-        pytest.skip("this machine has no /usr/bin/python3")
+        missing("this machine has no /usr/bin/python3")
     maker = ChannelMaker(tmp_path / "channel", python=debian)
     if maker.python.kind != "debian":
-        pytest.skip("/usr/bin/python3 is not Debian's")
+        missing("/usr/bin/python3 is not Debian's")
     maker.add_python().index()
     prefix = tmp_path / "prefix"
     install(maker.url, prefix, "python")
