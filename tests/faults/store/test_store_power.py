@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from envgraph_store import Store, StoreError
+from envgraph_store import Store, StoreError, files
 from tests.faults.store.tools import ROUNDS, Volume, Worker, assert_kept, assert_whole, volume
+from tests.faults.store.worker import OBJECTS, add
 
 pytestmark = pytest.mark.services
 
@@ -59,6 +60,43 @@ def test_cut_at_random_moments(tmp_path: Path, system: str) -> None:
                 for name in acknowledged:
                     assert_kept(store, name)
         assert_whole(root)
+
+
+class Dying(files.Disk):
+    """The disk dies after that step, right before the next folder is synced."""
+
+    def __init__(self, disk: Volume, step: str) -> None:
+        super().__init__()
+        self.volume, self.step, self.last = disk, step, ""
+
+    def point(self, name: str) -> None:
+        self.last = name
+
+    def sync_folder(self, fd: int) -> None:
+        if self.last == self.step:
+            self.last = "dead"
+            self.volume.cut()
+        super().sync_folder(fd)
+
+
+@pytest.mark.parametrize("system", ["ext4", "xfs"])
+@pytest.mark.parametrize("step", ["placed", "actions"])
+def test_a_disk_that_dies_under_a_sync_is_not_acknowledged(
+    tmp_path: Path, system: str, step: str
+) -> None:
+    """xfs answers fsync of a folder with success after it has shut down."""
+    with volume(system, tmp_path) as disk:
+        root = disk.mount_point / "store"
+        with Store.open(root) as store:
+            add(store, "one", OBJECTS)
+        with Store.open(root, disk=Dying(disk, step)) as store, pytest.raises(StoreError):
+            add(store, "one", OBJECTS)
+        disk.unmount()
+        disk.mount()
+        assert_whole(root)
+        with Store.open(root) as store:
+            add(store, "one", OBJECTS)
+            assert_kept(store, "one")
 
 
 def holds(root: Path, kind: str) -> bool:
