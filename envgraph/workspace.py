@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from envgraph.model.records import VersionRecord
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
+    from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired
+    from envgraph.registry.remotes import Remotes
     from envgraph_store import Store
 
 DEFAULT_PARALLELISM: Final = 4
@@ -59,8 +61,9 @@ class Workspace:
         lock_timeout: float = 60.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
+        plugins: Plugins | None = None,
     ) -> None:
-        """Bind the parts; the store is opened when it is first needed."""
+        """Bind the parts; the store and registries are opened when they are first needed."""
         self.config = config
         self.diagnostics = tuple(diagnostics)
         self.store_path = store_path
@@ -68,6 +71,7 @@ class Workspace:
         self._lock_timeout = lock_timeout
         self._now = now
         self._clock = clock
+        self._plugins = plugins
         self._desired: Desired | None = None
         self._question = Question()
         self._taken_ns = 0
@@ -80,6 +84,7 @@ class Workspace:
         store: Path | str | None = None,
         offline: bool = False,
         lock_timeout: float = 60.0,
+        plugins: Plugins | None = None,
     ) -> Self:
         """The workspace in ``folder``: its ``envgraph.yaml``, or the defaults without one.
 
@@ -99,6 +104,7 @@ class Workspace:
             diagnostics=diagnostics,
             offline=offline,
             lock_timeout=lock_timeout,
+            plugins=plugins,
         )
         workspace._taken_ns = taken
         return workspace
@@ -110,8 +116,18 @@ class Workspace:
 
         return Store.open(self.store_path, lock_timeout=self._lock_timeout)
 
+    @cached_property
+    def remotes(self) -> Remotes:
+        """The registries that the workspace can reach; none is opened yet."""
+        from envgraph.registry.remotes import Remotes
+
+        return Remotes(self.config, offline=self.offline, plugins=self._plugins)
+
     def close(self) -> None:
-        """Close the store, if it was opened."""
+        """Close the store and the registries, if they were opened."""
+        if "remotes" in self.__dict__:
+            self.remotes.close()
+            del self.__dict__["remotes"]
         if "store" in self.__dict__:
             self.store.close()
             del self.__dict__["store"]

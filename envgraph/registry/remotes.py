@@ -1,0 +1,162 @@
+"""The registries of a workspace, opened when they are first needed, closed together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Self
+
+from envgraph.api.registry import PluginContext, Registry, RegistryPlugin
+from envgraph.errors import NotFoundError, OfflineError, ResolveError
+from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.plugins import Plugins, options_of
+from envgraph.registry.retrying import Policy, RetryingRepository
+
+WORKSPACE: Final = "registry"
+"""What ``registry:`` of envgraph.yaml is called where a name is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An open registry with its name in envgraph.yaml. Its repositories try again."""
+
+    name: str
+    registry: Registry
+    policy: Policy = field(default_factory=Policy)
+
+    @property
+    def title(self) -> str:
+        """The host or folder."""
+        return self.registry.title
+
+    def repository(self, name: str) -> RetryingRepository:
+        """The repository of that name."""
+        return RetryingRepository(self.registry.repository(name), self.policy)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Repositories by prefix."""
+        return iter(self.policy.run(lambda: list(self.registry.list(prefix))))
+
+
+class Remotes:
+    """Every registry that a workspace can reach; a context manager, safe for threads.
+
+    Nothing is imported, opened or asked before the first question. With ``offline``
+    registries that connect are refused, and those on disk are not.
+    """
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        *,
+        offline: bool = False,
+        plugins: Plugins | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Bind the parts."""
+        self._config = config
+        self._offline = offline
+        self._policy = policy or Policy()
+        self._given = plugins
+        self._stack = ExitStack()
+        self._open: dict[str, Remote] = {}
+        self._lock = threading.RLock()
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The plugins, loaded at the first question."""
+        return self._given if self._given is not None else Plugins()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in envgraph.yaml; the workspace's own registry first."""
+        own = (WORKSPACE,) if self._config.registry is not None else ()
+        return (*own, *self._config.registries)
+
+    def workspace(self) -> Remote | None:
+        """The workspace's ``registry:``; None when it has none."""
+        if self._config.registry is None:
+            return None
+        return self._configured(WORKSPACE, self._config.registry, WORKSPACE)
+
+    def named(self, name: str) -> Remote:
+        """A registry of ``registries:``, or ``registry`` for the workspace's own.
+
+        NotFoundError naming what there is.
+        """
+        if name in self._config.registries:
+            provider = self._config.registries[name]
+            return self._configured(name, provider, f"registries.{name}")
+        own = self.workspace() if name == WORKSPACE else None
+        if own is not None:
+            return own
+        raise NotFoundError(
+            f"envgraph.yaml has no registry {name!r}",
+            code="unknown-registry",
+            hint=f"it has {', '.join(self.names)}"
+            if self.names
+            else "add it: `registries: {NAME: {type: oci, url: HOST/PATH}}`",
+        )
+
+    def for_host(self, host: str) -> Remote:
+        """The registry behind docker references to ``host[:port]``.
+
+        The settings of an entry of envgraph.yaml for the same host hold here too (its
+        CA, its ``insecure``). ResolveError when no plugin can ask a host.
+        """
+        plugin = self.plugins.for_hosts()
+        if plugin is None or plugin.for_host is None:
+            raise ResolveError(
+                f"no registry plugin is there to ask {host}",
+                code="no-registry",
+                hint="install one, or name an image on disk: `image: oci:PATH`",
+            )
+        options = plugin.for_host(host, self._near(plugin, host))
+        return self._opened(f"host {host}", plugin, options)
+
+    def _near(self, plugin: RegistryPlugin, host: str) -> Any:
+        """The options of an entry of envgraph.yaml for that host; None without one."""
+        for provider, where in self._entries():
+            if provider.type == plugin.name and plugin.host_of is not None:
+                options = options_of(plugin, provider, where)
+                if plugin.host_of(options) == host:
+                    return options
+        return None
+
+    def _entries(self) -> Iterator[tuple[Provider, str]]:
+        if self._config.registry is not None:
+            yield self._config.registry, WORKSPACE
+        for name, provider in self._config.registries.items():
+            yield provider, f"registries.{name}"
+
+    def _configured(self, name: str, provider: Provider, where: str) -> Remote:
+        plugin = self.plugins.registry(provider.type)
+        return self._opened(name, plugin, options_of(plugin, provider, where))
+
+    def _opened(self, name: str, plugin: RegistryPlugin, options: Any) -> Remote:
+        with self._lock:
+            if name not in self._open:
+                if self._offline and plugin.connects(options):
+                    what = name if name.startswith("host ") else f"the registry {name!r}"
+                    raise OfflineError(f"{what} would be asked, and --offline asks none")
+                context = PluginContext(
+                    self._config.root, self.plugins.credentials, self._config.secrets
+                )
+                registry = self._stack.enter_context(plugin.open(options, context))
+                self._open[name] = Remote(name, registry, self._policy)
+            return self._open[name]
+
+    def close(self) -> None:
+        """Close what was opened."""
+        with self._lock:
+            self._open.clear()
+            self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
