@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from envgraph.api import PluginContext, Registry, RegistryPlugin, hookimpl
+from envgraph.api import Credentials, PluginContext, Registry, RegistryPlugin, hookimpl
 from envgraph_oci.options import OciOptions, for_host, place_of
 
 
@@ -40,3 +40,20 @@ def envgraph_registries() -> Iterator[RegistryPlugin]:
         for_host=for_host,
         host_of=_host_of,
     )
+
+
+@hookimpl
+def envgraph_credentials(host: str, scope: str) -> Credentials | None:
+    """The login that docker's config.json, or a helper that it names, has for the host."""
+    from envgraph_oci.dockerconfig import DockerConfig
+
+    del scope
+    return DockerConfig.of(os.environ).login(host)
+
+
+@hookimpl
+def envgraph_login(host: str, credentials: Credentials) -> str | None:
+    """Keep a login where ``docker login`` would."""
+    from envgraph_oci.dockerconfig import DockerConfig
+
+    return DockerConfig.of(os.environ).keep(host, credentials)
