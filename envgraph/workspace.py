@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from envgraph.errors import Diagnostic, InputError, LockedError, StalePlanError
+from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
-from envgraph.refresh.quick import default_store
 
 if TYPE_CHECKING:
     from envgraph.api.events import Event
