@@ -19,13 +19,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from envgraph.errors import Diagnostic, InputError, LockedError, StalePlanError
+from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
-from envgraph.refresh.quick import default_store
 
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.locking import LockReport
+    from envgraph.diff.impact import Impact
+    from envgraph.lock.registry_bases import RegistryBases
+    from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired
+    from envgraph.refresh.drift import DriftReport
     from envgraph.registry.remotes import Remotes
-    from envgraph_store import Store
+    from envgraph_store import Digest, Store
 
 DEFAULT_PARALLELISM: Final = 4
 
@@ -123,8 +127,16 @@ class Workspace:
 
         return Remotes(self.config, offline=self.offline, plugins=self._plugins)
 
+    @cached_property
+    def bases(self) -> RegistryBases:
+        """Base images in registries; what was asked is remembered until the end."""
+        from envgraph.lock.registry_bases import RegistryBases
+
+        return RegistryBases(lambda: self.remotes)
+
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
+        self.__dict__.pop("bases", None)
         if "remotes" in self.__dict__:
             self.remotes.close()
             del self.__dict__["remotes"]
@@ -172,7 +184,12 @@ class Workspace:
             locks = saved.locks
         loaded = load_specs(self.config, question.files, question.targets)
         finder = LockFinder(
-            self.config, self.store, offline=self.offline, now=self._now(), saved=locks
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            saved=locks,
+            bases=self.bases,
         )
         desired = desire(self.config, loaded, finder)
         inventory = observe(
@@ -278,6 +295,7 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
+            bases=self.bases,
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)
@@ -299,6 +317,7 @@ class Workspace:
                 check=check,
                 offline=self.offline,
                 now=self._now(),
+                bases=self.bases,
             )
 
     @contextmanager
@@ -351,6 +370,33 @@ class Workspace:
             )
         return Pins(self.store, self.config.id).read(record.locks[chosen].record)
 
+    def ensure_base(
+        self,
+        record: VersionRecord,
+        platforms: Sequence[str] | None = None,
+        *,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> tuple[Digest, ...]:
+        """Make the base layers of a version's images be in the store; those that were fetched.
+
+        An image on a base in a registry lies in the store without the base's layers until
+        somebody needs them. ``platforms``: of these images only.
+        """
+        from envgraph.apply.executor import ParallelMap, one_at_a_time
+        from envgraph.image.bases import ensure_base
+
+        wanted = record.locks if platforms is None else platforms
+        bases = [self.lock_of(record, platform).base for platform in wanted]
+        with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
+            return ensure_base(
+                self.store,
+                bases,
+                self.bases,
+                mapper=ParallelMap(parallelism),
+                on_event=one_at_a_time(on_event),
+            )
+
     def describe(self, record: VersionRecord) -> dict[str, Any]:
         """Everything about one version: the object of ``show --json``."""
         from envgraph.history.describe import describe
@@ -358,17 +404,65 @@ class Workspace:
         lock = self.lock_of(record)
         return describe(self.store, self.config, record, lock)
 
+    def locks_of(
+        self, records: Sequence[VersionRecord]
+    ) -> list[tuple[VersionRecord, LockedEnvironment]]:
+        """Each version with its lock, once for every platform."""
+        return [
+            (record, self.lock_of(record, platform))
+            for record in records
+            for platform in record.locks
+        ]
+
+    # -- what moved since ------------------------------------------------
+
+    def drift(
+        self, references: Sequence[str] = (), policy: DriftPolicy | None = None
+    ) -> DriftReport:
+        """What moved since the versions were locked; the newest of all when none is named.
+
+        Asks channels and registries, and keeps nothing.
+        """
+        from envgraph.lock.resolve import default_cache
+        from envgraph.model.drift import DriftPolicy
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
+
+        records = [self.find(ref) for ref in references] or self.list_environments()
+        specs = load_specs(self.config, ()).specs
+        return ask_drift(
+            self.config,
+            self.store,
+            subjects_of(self.locks_of(records), specs),
+            policy or DriftPolicy(),
+            base_now=what_means_now(lambda: self.remotes, offline=self.offline),
+            now=self._now(),
+            offline=self.offline,
+            cache=default_cache(),
+        )
+
+    def impact(self, base: str, *, all: bool = False) -> tuple[Impact, ...]:
+        """Every newest version (with ``all`` every version) that stands on a base image.
+
+        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer.
+        """
+        from envgraph.diff.impact import find_impact
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.impact import read_question, standing_of
+
+        newest = self.list_environments()
+        every = self.list_environments(all=True) if all else newest
+        records = list({(r.environment, r.version): r for r in every}.values())
+        asked = read_question(base, self.config.root, self.config.platforms)
+        specs = load_specs(self.config, ()).specs
+        return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""
         from envgraph.history.describe import graph_of
 
         records = [self.find(ref) for ref in references] or self.list_environments()
-        pairs = [
-            (record, self.lock_of(record, platform))
-            for record in records
-            for platform in record.locks
-        ]
-        return graph_of(self.config, pairs)
+        return graph_of(self.config, self.locks_of(records))
 
 
 @contextmanager

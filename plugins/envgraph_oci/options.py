@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from envgraph.api import RegistryError
+from envgraph.api import RegistryError, check_repository
 
 DOCKER_HUB: Final = "docker.io"
 _DOCKER_HUB_NAMES: Final = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
@@ -18,8 +18,6 @@ _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST: Final = re.compile(
     rf"(?P<name>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII
 )
-_COMPONENT: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-REPOSITORY: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _METADATA: Final = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
 
 
@@ -109,8 +107,8 @@ def place_of(options: OciOptions) -> Place:
     found = _HOST.fullmatch(host)
     if found is None or (found["port"] and not 0 < int(found["port"]) < 65536):
         raise wrong(f"{host[:100]!r} is no host of a registry", "write HOST[:PORT][/PREFIX]")
-    if prefix and not REPOSITORY.fullmatch(prefix):
-        raise wrong(f"{prefix[:100]!r} is no name of repositories", "lower case, as in `team/ml`")
+    if prefix:
+        check_repository(prefix)
     if options.upload not in _UPLOADS:
         raise wrong(f"upload is {options.upload[:40]!r}", f"it is one of {', '.join(_UPLOADS)}")
     for name in ("connections", "connect_timeout", "read_timeout", "chunk_size"):

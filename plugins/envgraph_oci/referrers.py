@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from envgraph.api import (
     DOCKER_INDEX,
@@ -19,7 +20,9 @@ from envgraph.api import (
     Descriptor,
     Digest,
     DigestError,
+    ManifestParts,
     RegistryError,
+    read_manifest,
     read_object,
 )
 from envgraph.errors import IntegrityError, NotFoundError
@@ -45,7 +48,7 @@ def texts(document: Mapping[str, Any], key: str) -> Iterator[str]:
 
 def find(repository: OciRepository, digest: Digest, kind: str) -> tuple[Descriptor, ...]:
     """The referrers of a manifest, each once; only those of ``kind`` when it is given."""
-    query = f"?artifactType={_quoted(kind)}" if kind else ""
+    query = f"?artifactType={quote(kind, safe='')}" if kind else ""
     entries: list[dict[str, Any]] = []
     known = False
     what = f"list the referrers of {digest}"
@@ -57,12 +60,6 @@ def find(repository: OciRepository, digest: Digest, kind: str) -> tuple[Descript
     # Filtered once more: only some registries filter, and say so (OCI-Filters-Applied).
     chosen = [_descriptor(entry) for entry in entries if kind in ("", entry.get("artifactType"))]
     return tuple({d.digest: d for d in chosen if d is not None}.values())
-
-
-def _quoted(text: str) -> str:
-    from urllib.parse import quote
-
-    return quote(text, safe="")
 
 
 def _entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -102,45 +99,31 @@ def _by_tag(repository: OciRepository, subject: Digest) -> list[dict[str, Any]]:
     return _entries(read_object(found.data, fallback_tag(subject)))
 
 
-def _subject(document: Mapping[str, Any]) -> Digest | None:
-    subject = document.get("subject")
-    try:
-        return Digest(subject["digest"]) if isinstance(subject, dict) else None
-    except (DigestError, KeyError):
-        return None
-
-
 def subject_of(repository: OciRepository, digest: Digest) -> Digest | None:
     """The subject of a manifest that is there; None without one."""
     try:
         found = repository.get_manifest(str(digest))
-        return _subject(read_object(found.data, str(digest)))
+        return read_manifest(found.data, found.media_type, str(digest)).subject
     except (NotFoundError, IntegrityError):
         return None
 
 
-def add_by_tag(repository: OciRepository, data: bytes, media_type: str) -> None:
-    """Add a manifest with a subject to the subject's list; nothing when it is there."""
-    document = read_object(data, "manifest")
-    subject = _subject(document)
-    if subject is None:
-        return
-    config = document.get("config")
-    kind = document.get("artifactType") or (
-        config.get("mediaType") if isinstance(config, dict) else None
-    )
+def add_by_tag(
+    repository: OciRepository, subject: Digest, data: bytes, parts: ManifestParts
+) -> None:
+    """Add a manifest to its subject's list; nothing when it is there."""
+    annotations = read_object(data, "manifest").get("annotations")
     entry: dict[str, Any] = {
-        "mediaType": media_type,
+        "mediaType": parts.media_type,
         "digest": str(Digest.of(data)),
         "size": len(data),
     }
-    entry |= {"artifactType": kind} if kind else {}
-    entry |= {"annotations": document["annotations"]} if document.get("annotations") else {}
+    entry |= {"artifactType": parts.artifact_type} if parts.artifact_type else {}
+    entry |= {"annotations": annotations} if annotations else {}
     with _WRITING:
         entries = _by_tag(repository, subject)
-        if any(other.get("digest") == entry["digest"] for other in entries):
-            return
-        _write(repository, subject, [*entries, entry])
+        if all(other.get("digest") != entry["digest"] for other in entries):
+            _write(repository, subject, [*entries, entry])
 
 
 def remove_by_tag(repository: OciRepository, subject: Digest, digest: Digest) -> None:

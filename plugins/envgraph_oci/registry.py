@@ -7,17 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from envgraph.api import RegistryError, read_object
+from envgraph.api import RegistryError, check_repository, read_object
 from envgraph.errors import IntegrityError
 from envgraph_oci.auth import Auth, Lookup, Scopes
 from envgraph_oci.http import Answer, Call, Http
 from envgraph_oci.options import (
-    REPOSITORY,
     OciOptions,
     next_address,
     origin_of,
     place_of,
-    wrong,
 )
 from envgraph_oci.repository import OciRepository
 
@@ -57,10 +55,8 @@ class OciRegistry:
 
     def full_name(self, name: str) -> str:
         """A repository's name on the wire; refused when it is none."""
-        full = f"{self.place.prefix}/{name}" if self.place.prefix else name
-        if not REPOSITORY.fullmatch(full) or len(full) > 255:
-            raise wrong(f"{name[:300]!r} is no name of a repository")
-        return full
+        check_repository(name)
+        return check_repository(f"{self.place.prefix}/{name}" if self.place.prefix else name)
 
     def repository(self, name: str) -> OciRepository:
         """The repository of that name, there or not."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from envgraph.api import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
-    DOCUMENT_LIMIT,
+    MANIFEST_LIMIT,
     OCI_IMAGE_INDEX,
     OCI_IMAGE_MANIFEST,
     BlobSource,
@@ -19,18 +19,18 @@ from envgraph.api import (
     DigestError,
     ManifestBytes,
     RegistryError,
-    read_object,
+    checked_manifest,
+    read_manifest,
+    read_reference,
 )
 from envgraph.errors import IntegrityError, NotFoundError
 from envgraph_oci import referrers
 from envgraph_oci.http import Answer, Call, Stream
-from envgraph_oci.options import wrong
 from envgraph_oci.uploads import Uploads
 
 if TYPE_CHECKING:
     from envgraph_oci.registry import OciRegistry
 
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _ACCEPT: Final = {
     "Accept": ", ".join((OCI_IMAGE_MANIFEST, OCI_IMAGE_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 }
@@ -111,9 +111,9 @@ class OciRepository:
                 code="registry-unsupported",
                 hint="copy the image: every tool since 2017 writes a newer one",
             )
-        data = answer.read(DOCUMENT_LIMIT)
+        data = answer.read(MANIFEST_LIMIT)
         if data is None:
-            raise self._wrong(f"the manifest {reference} is larger than {DOCUMENT_LIMIT} bytes")
+            raise self._wrong(f"the manifest {reference} is larger than {MANIFEST_LIMIT} bytes")
         found = Digest.of(data)
         said = _sha256(answer.header("Docker-Content-Digest"))
         for wanted in (digest, said):
@@ -121,23 +121,12 @@ class OciRepository:
                 raise self._wrong(
                     f"the bytes of the manifest {reference} are {found}, not {wanted}"
                 )
-        return ManifestBytes(self._media_type(data, answer.media_type, reference), data, found)
-
-    def _media_type(self, data: bytes, said: str, reference: str) -> str:
-        inner = read_object(data, f"{self._full} {reference}").get("mediaType")
-        if inner is not None and said and inner != said:
-            raise self._wrong(f"the manifest {reference} says {str(inner)[:100]!r} of itself, and"
-                              f" the registry says {said[:100]!r}")  # fmt: skip
-        return said or str(inner or "")
+        parts = read_manifest(data, answer.media_type, f"{self._full} {reference}")
+        return ManifestBytes(parts.media_type, data, found)
 
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
         """Keep a manifest; where the registry does not list its subject's referrers, we do."""
-        digest = Digest.of(data)
-        if read_reference(reference) not in (None, digest):
-            raise self._wrong(f"the manifest to put is {digest}, not {reference}")
-        if len(data) > DOCUMENT_LIMIT:
-            raise self._wrong(f"a manifest of more than {DOCUMENT_LIMIT} bytes is not put")
-        self._media_type(data, media_type, reference)
+        digest, parts = checked_manifest(reference, data, media_type, f"{self._full} {reference}")
         answer = self._send(
             "PUT", f"/manifests/{reference}", f"put the manifest {reference} of {self._full}",
             {"Content-Type": media_type}, data, "pull,push",
@@ -147,8 +136,8 @@ class OciRepository:
         answer.discard()
         if _sha256(answer.header("Docker-Content-Digest")) not in (None, digest):
             raise self._wrong(f"the registry keeps {digest} as another manifest")
-        if not answer.header("OCI-Subject"):
-            referrers.add_by_tag(self, data, media_type)
+        if parts.subject is not None and not answer.header("OCI-Subject"):
+            referrers.add_by_tag(self, parts.subject, data, parts)
         return digest
 
     def missing(self, digests: Iterable[Digest]) -> frozenset[Digest]:
@@ -242,19 +231,6 @@ class OciRepository:
         """The pages of a list below this repository; see :meth:`OciRegistry.answers`."""
         scopes = (f"repository:{self._full}:pull",)
         return self._registry.answers(self._url(path), scopes, what, **more)
-
-
-def read_reference(reference: str) -> Digest | None:
-    """The digest that a reference is, None for a tag; refused here if it is neither.
-
-    So nothing that is no reference comes into an address (CVE-2024-3727).
-    """
-    if _TAG.fullmatch(reference):
-        return None
-    try:
-        return Digest(reference)
-    except DigestError:
-        raise wrong(f"{reference[:100]!r} is no tag and no sha256 digest") from None
 
 
 def _sha256(text: str) -> Digest | None:

@@ -112,6 +112,7 @@ def test_a_plan_with_nothing_to_do_imports_nothing_heavy(
     assert not {name for name in quick if name.startswith("envgraph.")} - {
         "envgraph.cli",
         "envgraph.cli.main",
+        "envgraph.folders",
         "envgraph.refresh",
         "envgraph.refresh.quick",
     }
