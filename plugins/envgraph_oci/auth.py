@@ -25,7 +25,8 @@ from urllib.parse import urlencode, urlsplit
 
 from envgraph.api import Credentials, RegistryError, read_object
 from envgraph.errors import IntegrityError
-from envgraph_oci.http import Answer, Call, Http
+from envgraph_oci.answers import Answer, Call
+from envgraph_oci.http import Http
 from envgraph_oci.options import DOCKER_HUB, Origin, next_address, origin_of
 
 IDENTITY: Final = "<token>"
@@ -93,17 +94,14 @@ def widened(scopes: Scopes, asked: str) -> Scopes:
 class Auth:
     """Sends calls to one registry, with what it asks for; safe for threads.
 
-    ``lookup(host, scope)`` gives the user's login, ``clock`` counts seconds.
+    ``lookup(host, scope)`` gives the user's login.
     """
 
-    def __init__(
-        self, http: Http, lookup: Lookup, auth_hosts: tuple[str, ...], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, http: Http, lookup: Lookup, auth_hosts: tuple[str, ...]) -> None:
         """Know nothing yet."""
         self._http = http
         self._lookup = lookup
         self._auth_hosts = frozenset(origin_of(f"https://{host}") for host in auth_hosts)
-        self._clock = clock
         self._challenge: Challenge | None = None
         self._tokens: dict[Scopes, _Token] = {}
         self._login: Credentials | None = None
@@ -136,10 +134,12 @@ class Auth:
                 return ""
             if challenge.scheme == "basic":
                 return _basic(self._login) if self._login is not None else ""
-            token = self._tokens.get(scopes)
-            if token is None or token.until <= self._clock():
-                token = self._fetch(challenge, scopes, scopes)
+            token = self._current(scopes) or self._fetch(challenge, scopes, scopes)
             return f"Bearer {token.text}"
+
+    def _current(self, scopes: Scopes) -> _Token | None:
+        token = self._tokens.get(scopes)
+        return token if token is not None and token.until > self._http.clock() else None
 
     def _answered(self, answer: Answer, scopes: Scopes, used: str) -> str:
         """The header that a 401 asks for; ``used`` is the one that it refused."""
@@ -160,11 +160,10 @@ class Auth:
                     raise answer.error()
                 answer.discard()
                 return _basic(self._login)
-            token = self._tokens.get(scopes)
-            if token is not None and f"Bearer {token.text}" != used and token.until > self._clock():
-                answer.discard()
-                return f"Bearer {token.text}"  # another thread has just renewed it
             answer.discard()
+            token = self._current(scopes)
+            if token is not None and f"Bearer {token.text}" != used:
+                return f"Bearer {token.text}"  # another thread has just renewed it
             wanted = widened(scopes, challenge.parameters.get("scope", ""))
             return f"Bearer {self._fetch(challenge, scopes, wanted).text}"
 
@@ -188,8 +187,8 @@ class Auth:
         except RegistryError as error:  # a helper that fails is none of a public image's business
             login, problem = None, error
         if login is not None and login.token:
-            return _Token(login.token, self._clock() + _USUAL_SECONDS)
-        began = self._clock()
+            return _Token(login.token, self._http.clock() + _USUAL_SECONDS)
+        began = self._http.clock()
         answer = self._http.send(*_token_call(realm, challenge, wanted, login))
         if answer.status != 200:
             raise problem or self._refused(answer.error(), realm, login)

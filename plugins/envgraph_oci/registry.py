@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from envgraph.api import RegistryError, check_repository, read_object
 from envgraph.errors import IntegrityError
+from envgraph_oci.answers import Answer, Call
 from envgraph_oci.auth import Auth, Lookup, Scopes
-from envgraph_oci.http import Answer, Call, Http
+from envgraph_oci.http import Http
 from envgraph_oci.options import (
     OciOptions,
     next_address,
@@ -40,8 +41,8 @@ class OciRegistry:
         """Bind; RegistryError ``registry-options`` when the options cannot be meant."""
         self.options = options
         self.place = place_of(options)
-        self._http = Http(options, self.place, root=root, environ=environ, wall=wall)
-        self.auth = Auth(self._http, lookup, options.auth_hosts, clock)
+        self._http = Http(options, self.place, root=root, environ=environ, clock=clock, wall=wall)
+        self.auth = Auth(self._http, lookup, options.auth_hosts)
 
     @property
     def title(self) -> str:

@@ -25,7 +25,7 @@ from envgraph.api import (
 )
 from envgraph.errors import IntegrityError, NotFoundError
 from envgraph_oci import referrers
-from envgraph_oci.http import Answer, Call, Stream
+from envgraph_oci.answers import Answer, Call, Stream
 from envgraph_oci.uploads import Uploads
 
 if TYPE_CHECKING:

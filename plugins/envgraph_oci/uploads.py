@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from envgraph.api import BlobSource, Descriptor, Digest, RegistryError
 from envgraph.errors import IntegrityError
+from envgraph_oci.answers import Answer, Call
 from envgraph_oci.auth import Auth, Scopes
-from envgraph_oci.http import Answer, Call
 from envgraph_oci.options import OciOptions, Place, next_address
 
 _PIECE: Final = 256 << 10
@@ -26,7 +26,7 @@ _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 class _SourceFault(Exception):
     """The source could not be read: no fault of the registry."""
 
-    def __init__(self, cause: OSError) -> None:
+    def __init__(self, cause: Exception) -> None:
         super().__init__()
         self.cause = cause
 
@@ -52,7 +52,9 @@ def pieces_of(descriptor: Descriptor, source: BlobSource) -> Generator[bytes, No
                     yield data
                     return
                 yield data
-    except OSError as error:
+    except IntegrityError:
+        raise
+    except Exception as error:  # whatever a source raises comes out as it is, past urllib3
         raise _SourceFault(error) from error
 
 
