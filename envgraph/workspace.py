@@ -435,7 +435,7 @@ class Workspace:
             self.store,
             subjects_of(self.locks_of(records), specs),
             policy or DriftPolicy(),
-            base_now=what_means_now(lambda: self.remotes, offline=self.offline),
+            base_now=what_means_now(lambda: self.remotes),
             now=self._now(),
             offline=self.offline,
             cache=default_cache(),

@@ -89,7 +89,7 @@ class DriftReport:
         }
 
 
-def what_means_now(remotes: Callable[[], Remotes], *, offline: bool) -> BaseNow:
+def what_means_now(remotes: Callable[[], Remotes]) -> BaseNow:
     """Bases asked where they are: images on disk read, tags in registries looked up."""
 
     def ask(reference: str, path: str | None, platform: str) -> Digest | None:
@@ -97,7 +97,7 @@ def what_means_now(remotes: Callable[[], Remotes], *, offline: bool) -> BaseNow:
         if isinstance(parsed, RegistryReference):
             wanted = oci_platform(platform)
             return None if wanted is None else manifest_now(remotes(), parsed, wanted)
-        return resolve_base(reference, path, platform, offline=offline).locked.manifest
+        return resolve_base(reference, path, platform).locked.manifest
 
     return ask
 
