@@ -164,7 +164,11 @@ class NodeBuilder:
         base = node.base
         if base is None or base.is_scratch:
             return
-        subject = self._users[node.key]
+        subject = next(
+            found
+            for found in self._subjects.values()
+            if found.nodes.base == node.key and found.lock.base.reference == base.reference
+        )
         if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
             return  # kept with the lock
         path, platform = subject.spec.image_path, subject.lock.platform
