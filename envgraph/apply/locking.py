@@ -19,7 +19,7 @@ from envgraph.refresh.desired import Loaded, about_environment
 from envgraph_store import Store
 
 if TYPE_CHECKING:
-    from envgraph.lock.images import RegistryResolver
+    from envgraph.lock.follow import MovingBases
 
 Status = Literal["written", "unchanged", "missing", "stale"]
 
@@ -70,7 +70,7 @@ def lock_environments(
     check: bool,
     offline: bool,
     now: datetime,
-    bases: RegistryResolver | None = None,
+    bases: MovingBases | None = None,
 ) -> LockReport:
     """Lock every environment; one that fails stops no other.
 

@@ -169,6 +169,8 @@ def _gather(
             nodes.image,
             found.file_current,
             item.documents,
+            item.left,
+            item.available,
         )
     final = next(iter(images.values()))
     if len(images) > 1:
