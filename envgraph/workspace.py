@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.locking import LockReport
+    from envgraph.diff.impact import Impact
     from envgraph.lock.registry_bases import RegistryBases
+    from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired
+    from envgraph.refresh.drift import DriftReport
     from envgraph.registry.remotes import Remotes
     from envgraph_store import Digest, Store
 
@@ -190,7 +193,7 @@ class Workspace:
             offline=self.offline,
             now=self._now(),
             saved=locks,
-            bases=self.bases,
+            bases=lambda: self.bases,
             moving="follow" if follow_base else self.config.base_images,
         )
         desired = desire(self.config, loaded, finder)
@@ -309,15 +312,23 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
-            bases=self.bases,
+            bases=lambda: self.bases,
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)
 
     def lock(
-        self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False
+        self,
+        files: Sequence[Path] = (),
+        *,
+        update: Sequence[str] = (),
+        update_base: bool = False,
+        check: bool = False,
     ) -> LockReport:
-        """Write (or with ``check`` only compare) the lockfiles of the environments."""
+        """Write (or with ``check`` only compare) the lockfiles of the environments.
+
+        ``update`` moves these packages, ``update_base`` the bases; all else stays.
+        """
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
@@ -328,10 +339,11 @@ class Workspace:
                 self.store,
                 loaded,
                 update=frozenset(update),
+                update_base=update_base,
                 check=check,
                 offline=self.offline,
                 now=self._now(),
-                bases=self.bases,
+                bases=lambda: self.bases,
             )
 
     @contextmanager
@@ -418,17 +430,65 @@ class Workspace:
         lock = self.lock_of(record)
         return describe(self.store, self.config, record, lock)
 
+    def locks_of(
+        self, records: Sequence[VersionRecord]
+    ) -> list[tuple[VersionRecord, LockedEnvironment]]:
+        """Each version with its lock, once for every platform."""
+        return [
+            (record, self.lock_of(record, platform))
+            for record in records
+            for platform in record.locks
+        ]
+
+    # -- what moved since ------------------------------------------------
+
+    def drift(
+        self, references: Sequence[str] = (), policy: DriftPolicy | None = None
+    ) -> DriftReport:
+        """What moved since the versions were locked; the newest of all when none is named.
+
+        Asks channels and registries, and keeps nothing.
+        """
+        from envgraph.lock.resolve import default_cache
+        from envgraph.model.drift import DriftPolicy
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
+
+        records = [self.find(ref) for ref in references] or self.list_environments()
+        specs = load_specs(self.config, ()).specs
+        return ask_drift(
+            self.config,
+            self.store,
+            subjects_of(self.locks_of(records), specs),
+            policy or DriftPolicy(),
+            base_now=what_means_now(lambda: self.remotes),
+            now=self._now(),
+            offline=self.offline,
+            cache=default_cache(),
+        )
+
+    def impact(self, base: str, *, all: bool = False) -> tuple[Impact, ...]:
+        """Every newest version (with ``all`` every version) that stands on a base image.
+
+        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer.
+        """
+        from envgraph.diff.impact import find_impact
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.impact import read_question, standing_of
+
+        newest = self.list_environments()
+        every = self.list_environments(all=True) if all else newest
+        records = list({(r.environment, r.version): r for r in every}.values())
+        asked = read_question(base, self.config.root, self.config.platforms)
+        specs = load_specs(self.config, ()).specs
+        return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""
         from envgraph.history.describe import graph_of
 
         records = [self.find(ref) for ref in references] or self.list_environments()
-        pairs = [
-            (record, self.lock_of(record, platform))
-            for record in records
-            for platform in record.locks
-        ]
-        return graph_of(self.config, pairs)
+        return graph_of(self.config, self.locks_of(records))
 
 
 @contextmanager

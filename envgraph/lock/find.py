@@ -7,7 +7,7 @@ of a channel, so a channel that moved on, or is gone, changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
 from envgraph.lock.follow import BaseFollower, Mode, MovingBases
-from envgraph.lock.keep import StoredPackages
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -121,13 +120,13 @@ class LockFinder:
         offline: bool,
         now: datetime,
         saved: SavedLocks | None = None,
-        bases: MovingBases | None = None,
+        bases: Callable[[], MovingBases] | None = None,
         moving: Mode = "freeze",
     ) -> None:
         """Bind the parts; opens nothing.
 
-        ``bases`` resolves base images in registries; ``moving`` says what to do about
-        their tags when they have moved. A saved plan has settled that.
+        ``bases`` gives what resolves base images in registries; ``moving`` says what to
+        do about their tags when they have moved. A saved plan has settled that.
         """
         self._config = config
         self._store = store
@@ -190,6 +189,26 @@ class LockFinder:
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
         """A new generation of a lock in which only ``names`` (and what they force) moved."""
         return self._solve(spec, lock.definition, lock.platform, lock, lock.base, names)
+
+    def update_base(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The same packages on what the base's reference means now, if that is another base."""
+        from envgraph.lock.follow import rebase_lock
+
+        bases = None if self._bases is None else self._bases()
+        rebased = rebase_lock(
+            found.lock,
+            now=self._now,
+            registry=bases,
+            reference=spec.image or "scratch",
+            image_path=spec.image_path,
+        )
+        if rebased.lock == found.lock:
+            return found, ()
+        base = rebased.base
+        documents = {**found.documents, **base.documents}
+        return FoundLock(rebased.lock, "new", False, documents, found.lock.base), base.remarks
 
     def _moved(
         self, spec: EnvironmentSpec, found: FoundLock
@@ -265,6 +284,7 @@ class LockFinder:
         base: LockedBase | None = None,
         update: frozenset[str] = frozenset(),
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        from envgraph.lock.keep import StoredPackages
         from envgraph.lock.resolve import lock_environment
 
         if previous is not None and previous.base.reference == (spec.image or "scratch"):
@@ -298,7 +318,8 @@ class LockFinder:
         from envgraph.lock.images import resolve_base
 
         image = spec.image or "scratch"
-        return resolve_base(image, spec.image_path, platform, registry=self._bases)
+        bases = None if self._bases is None else self._bases()
+        return resolve_base(image, spec.image_path, platform, registry=bases)
 
 
 def _base_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:

@@ -7,15 +7,19 @@ body; one that has not moved costs nothing more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
-from envgraph.lock.images import RegistryResolver, ResolvedBase, resolve_base
 from envgraph.model.locked import LockedBase, LockedEnvironment
 from envgraph.model.reference import RegistryReference, parse_reference
 from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    from envgraph.lock.images import RegistryResolver, ResolvedBase
+    from envgraph.model.oci import Platform
 
 Mode = Literal["freeze", "follow", "ask"]
 _NOT_ASKED: Final = Diagnostic(
@@ -27,8 +31,16 @@ _NOT_ASKED: Final = Diagnostic(
 )
 
 
-class MovingBases(RegistryResolver, Protocol):
-    """Registries that can be asked what a tag means now."""
+class MovingBases(Protocol):
+    """Registries that can be asked what a tag means now, and for the image behind it."""
+
+    def resolve(self, reference: RegistryReference, platform: Platform) -> ResolvedBase:
+        """The image that the reference means now."""
+
+    def find(
+        self, reference: RegistryReference, base: LockedBase, platform: Platform
+    ) -> ResolvedBase:
+        """The locked image by its digest, in the repository of the reference."""
 
     def meant_now(self, reference: RegistryReference) -> Digest:
         """The digest behind the reference; errors of the registry."""
@@ -55,6 +67,8 @@ def rebase_lock(
     Packages, steps, definition and pin key stay; where the base is the same, so is the
     lock. Errors as :func:`envgraph.lock.images.resolve_base` has them.
     """
+    from envgraph.lock.images import resolve_base
+
     asked = reference or lock.base.reference
     resolved = resolve_base(asked, image_path, lock.platform, registry=registry)
     if resolved.locked == lock.base:
@@ -77,9 +91,14 @@ class BaseFollower:
     """Looks whether the bases of locks have moved; remembers what it has said."""
 
     def __init__(
-        self, mode: Mode, bases: MovingBases | None, *, offline: bool, now: datetime
+        self,
+        mode: Mode,
+        bases: Callable[[], MovingBases] | None,
+        *,
+        offline: bool,
+        now: datetime,
     ) -> None:
-        """Bind; asks nothing."""
+        """Bind; asks nothing. ``bases`` is called at the first question."""
         self.mode: Final = mode
         self._bases = bases
         self._offline = offline
@@ -97,9 +116,10 @@ class BaseFollower:
         if self._offline:
             return None, self._once(_NOT_ASKED)
         try:
-            if self._bases.meant_now(tag) == lock.base.meant:
+            bases = self._bases()
+            if bases.meant_now(tag) == lock.base.meant:
                 return None, ()
-            rebased = rebase_lock(lock, now=self._now, registry=self._bases)
+            rebased = rebase_lock(lock, now=self._now, registry=bases)
         except OfflineError:
             return None, self._once(_NOT_ASKED)
         except EnvgraphError as error:
