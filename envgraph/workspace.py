@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.locking import LockReport
     from envgraph.diff.impact import Impact
+    from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from envgraph.refresh.desired import Desired
     from envgraph.refresh.drift import DriftReport
     from envgraph.registry.remotes import Remotes
-    from envgraph_store import Store
+    from envgraph_store import Digest, Store
 
 DEFAULT_PARALLELISM: Final = 4
 
@@ -126,8 +127,16 @@ class Workspace:
 
         return Remotes(self.config, offline=self.offline, plugins=self._plugins)
 
+    @cached_property
+    def bases(self) -> RegistryBases:
+        """Base images in registries; what was asked is remembered until the end."""
+        from envgraph.lock.registry_bases import RegistryBases
+
+        return RegistryBases(lambda: self.remotes)
+
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
+        self.__dict__.pop("bases", None)
         if "remotes" in self.__dict__:
             self.remotes.close()
             del self.__dict__["remotes"]
@@ -175,7 +184,12 @@ class Workspace:
             locks = saved.locks
         loaded = load_specs(self.config, question.files, question.targets)
         finder = LockFinder(
-            self.config, self.store, offline=self.offline, now=self._now(), saved=locks
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            saved=locks,
+            bases=self.bases,
         )
         desired = desire(self.config, loaded, finder)
         inventory = observe(
@@ -281,6 +295,7 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
+            bases=self.bases,
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)
@@ -302,6 +317,7 @@ class Workspace:
                 check=check,
                 offline=self.offline,
                 now=self._now(),
+                bases=self.bases,
             )
 
     @contextmanager
@@ -354,6 +370,33 @@ class Workspace:
             )
         return Pins(self.store, self.config.id).read(record.locks[chosen].record)
 
+    def ensure_base(
+        self,
+        record: VersionRecord,
+        platforms: Sequence[str] | None = None,
+        *,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> tuple[Digest, ...]:
+        """Make the base layers of a version's images be in the store; those that were fetched.
+
+        An image on a base in a registry lies in the store without the base's layers until
+        somebody needs them. ``platforms``: of these images only.
+        """
+        from envgraph.apply.executor import ParallelMap, one_at_a_time
+        from envgraph.image.bases import ensure_base
+
+        wanted = record.locks if platforms is None else platforms
+        bases = [self.lock_of(record, platform).base for platform in wanted]
+        with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
+            return ensure_base(
+                self.store,
+                bases,
+                self.bases,
+                mapper=ParallelMap(parallelism),
+                on_event=one_at_a_time(on_event),
+            )
+
     def describe(self, record: VersionRecord) -> dict[str, Any]:
         """Everything about one version: the object of ``show --json``."""
         from envgraph.history.describe import describe
@@ -392,7 +435,7 @@ class Workspace:
             self.store,
             subjects_of(self.locks_of(records), specs),
             policy or DriftPolicy(),
-            base_now=what_means_now(lambda: self.remotes, offline=self.offline),
+            base_now=what_means_now(self.bases),
             now=self._now(),
             offline=self.offline,
             cache=default_cache(),

@@ -16,6 +16,7 @@ from envgraph.apply.publish import BuiltImage, Publisher
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
+from envgraph.lock.images import RegistryResolver
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -69,14 +70,19 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
+        bases: RegistryResolver | None = None,
     ) -> None:
-        """Bind the parts; ``clock`` counts seconds and never goes back."""
+        """Bind the parts; ``clock`` counts seconds and never goes back.
+
+        ``bases`` finds what the store lacks of bases in registries.
+        """
         self._config = config
         self._store = store
         self._offline = offline
         self._now = now
         self._clock = clock
         self._parallelism = parallelism
+        self._bases = bases
         self._on_event = one_at_a_time(on_event)
 
     def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
@@ -131,6 +137,7 @@ class Applier:
                 toolchains,
                 offline=self._offline,
                 on_event=self._on_event,
+                bases=self._bases,
             )
             with closing(builder):
                 executor = Executor(
@@ -232,6 +239,11 @@ def _to_pin(plan: Plan, *, edited: bool) -> dict[str, ToPin]:
             {platform: locked.lock for platform, locked in target.platforms.items()},
             target.pinned,
             target.first.lockfile_current,
+            {
+                d: data
+                for locked in target.platforms.values()
+                for d, data in locked.documents.items()
+            },
         )
         for target in (change.target for change in plan.environments)
         if edited is any(locked.origin == "edited" for locked in target.platforms.values())

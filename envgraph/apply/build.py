@@ -25,13 +25,13 @@ from envgraph.image.group import write_group
 from envgraph.image.layer import write_conda_layer
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import package_options
-from envgraph.lock.images import open_base
+from envgraph.lock.images import RegistryResolver, open_base
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
-from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject
+from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject, base_blobs
 from envgraph_store import Digest, Store, Transaction
 
 
@@ -48,8 +48,10 @@ class NodeBuilder:
         *,
         offline: bool,
         on_event: Callable[[Event], None],
+        bases: RegistryResolver | None = None,
     ) -> None:
         """Bind the parts; opens nothing."""
+        self._bases = bases
         self._store = store
         self._config = config
         self._graph = graph
@@ -163,7 +165,14 @@ class NodeBuilder:
         if base is None or base.is_scratch:
             return
         subject = self._users[node.key]
-        resolved = open_base(base, subject.spec.image_path, subject.lock.platform)
+        if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
+            return  # kept with the lock
+        path, platform = subject.spec.image_path, subject.lock.platform
+        resolved = open_base(base, path, platform, registry=self._bases)
+        if base.in_registry:
+            for data in resolved.documents.values():
+                self._batch.add_bytes(data)
+            return
         copy_base(
             resolved,
             self._store.blobs.has,
@@ -255,7 +264,9 @@ class NodeBuilder:
         self._check_overlap(subject)
         config = None if base.config is None else self._store.blobs.read(base.config)
         image = assemble_image(subject.lock, subject.runtime, layers, config, subject.nodes.options)
-        needs = [image.config_digest, *image.layers, *(layer.digest for layer in base.layers)]
+        needs = [image.config_digest, *image.layers]
+        if not base.in_registry:
+            needs += [layer.digest for layer in base.layers]
         self._keep_image(node, image.manifest, needs, [image.config, image.wrapper])
 
     def _index(self, node: Node) -> None:

@@ -25,6 +25,9 @@ class LockedTarget:
     lockfile_current: bool = True
     """The committed lockfile holds this lock; False when apply has to write it."""
 
+    documents: Mapping[Digest, bytes] = field(default_factory=dict, compare=False)
+    """Manifest and config of a base that was asked for just now: kept with the lock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from envgraph.errors import EnvgraphError
@@ -33,6 +33,8 @@ class Subject:
     lock: LockedEnvironment
     runtime: Mapping[str, Any]
     nodes: ImageNodes
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+    """Manifest and config of a base that was asked for just now."""
 
 
 class Observer:
@@ -79,15 +81,21 @@ class Observer:
         return needed[0] if self.has(needed) else None
 
     def base(self, base: LockedBase) -> bool:
-        """The base's config and layers are in the store; always true for ``scratch``."""
+        """What an image on this base needs is in the store; always true for ``scratch``."""
         return base.is_scratch or self.has(base_blobs(base))
 
 
 def base_blobs(base: LockedBase) -> list[Digest]:
-    """Every blob of a base image."""
+    """What an image needs of its base to be made.
+
+    Of a base on disk everything: that may be gone tomorrow. Of one in a registry its
+    manifest and config: the layers come only where they are needed
+    (:func:`envgraph.image.bases.ensure_base`).
+    """
     if base.manifest is None or base.config is None:
         return []
-    return list(dict.fromkeys([base.manifest, base.config, *(la.digest for la in base.layers)]))
+    layers = () if base.in_registry else (layer.digest for layer in base.layers)
+    return list(dict.fromkeys([base.manifest, base.config, *layers]))
 
 
 def observe(
@@ -152,9 +160,12 @@ def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | Non
     base = subject.lock.base
     if any(layer is None for layer in layers):
         return None
-    if base.config is not None and not observer.has([base.config]):
-        return None
-    config = None if base.config is None else store.blobs.read(base.config)
+    config = None
+    if base.config is not None:
+        config = subject.documents.get(base.config)
+        if config is None and not observer.has([base.config]):
+            return None
+        config = config or store.blobs.read(base.config)
     known = [layer for layer in layers if layer is not None]
     options = subject.nodes.options
     return assemble_image(subject.lock, subject.runtime, known, config, options).digest
