@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from envgraph.diff.packages import PackageChange
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.locked import LockedPackage
+from envgraph.model.locked import LockedBase, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.target import Target
@@ -59,6 +59,7 @@ def lock_steps(target: Target) -> list[Step]:
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
+            "rebased": f"the same packages on another base: {_base(lock.base)}",
         }[locked.origin]
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:
@@ -71,6 +72,11 @@ def lock_steps(target: Target) -> list[Step]:
             Step(key, "lock", title, "keep" if settled else "resolve", reason, None, (target.name,))
         )
     return steps
+
+
+def _base(base: LockedBase) -> str:
+    digest = "" if base.manifest is None else f" ({base.manifest.hex[:12]})"
+    return f"{base.reference}{digest}"
 
 
 def node_steps(
