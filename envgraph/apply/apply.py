@@ -95,7 +95,7 @@ class Applier:
         self._check_fresh(plan)
         records = pin(self._config, self._store, _to_pin(plan, edited=False))
         outcome, builder = self._build(plan, desired)
-        registered, failures = self._publish(plan, outcome, records)
+        registered, failures = self._publish(plan, outcome, records, builder.observer)
         return ApplyResult(
             environments=tuple(registered),
             built=builder.layers_built,
@@ -179,13 +179,16 @@ class Applier:
     # -- results ---------------------------------------------------------
 
     def _publish(
-        self, plan: Plan, outcome: Outcome, records: Mapping[str, Mapping[str, Digest]]
+        self,
+        plan: Plan,
+        outcome: Outcome,
+        records: Mapping[str, Mapping[str, Digest]],
+        observer: Observer,
     ) -> tuple[list[Mapping[str, Any]], list[EnvgraphError]]:
         failures = [
             node_failure(plan.graph[key] if key in plan.graph else outcome.nodes[key], error)
             for key, error in outcome.failed.items()
         ]
-        observer = Observer(self._store)
         fitting = {
             name: item
             for name, item in _to_pin(plan, edited=True).items()

@@ -3,6 +3,9 @@
 Every method here runs on the executor's threads. A node's result becomes visible
 as a whole: its blobs and its action record belong to one batch, and the batch is
 durable before anything that stands on it starts.
+
+What only one kind of node needs is imported when the first of that kind is built: an
+apply of known packages then fetches nothing and reads no archive, and starts sooner.
 """
 
 from __future__ import annotations
@@ -11,21 +14,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from envgraph.api.events import Event
 from envgraph.apply.overlaps import Member, check_overlaps
 from envgraph.apply.toolchain import Toolchains
-from envgraph.conda.fetch import fetch_package
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
 from envgraph.image.assemble import StoredLayer, assemble_image
-from envgraph.image.bases import copy_base
 from envgraph.image.content import LayerContent
 from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
-from envgraph.image.layer import write_conda_layer
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import package_options
-from envgraph.lock.images import RegistryResolver, open_base
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
@@ -33,6 +33,9 @@ from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject, base_blobs
 from envgraph_store import Digest, Store, Transaction
+
+if TYPE_CHECKING:
+    from envgraph.lock.images import RegistryResolver
 
 
 class NodeBuilder:
@@ -63,7 +66,9 @@ class NodeBuilder:
         self._mine = threading.local()
         self._open: _Batch | None = None
         self._closed: list[_Batch] = []
-        self._observer = Observer(store)
+        self.observer = Observer(store)
+        """What lies in the store; it looks again whenever a batch was settled."""
+
         self._users = _users(graph, subjects)
         self.bytes_written = 0
         self.layers_built = 0
@@ -88,7 +93,7 @@ class NodeBuilder:
             with batch.transaction as transaction:
                 transaction.commit()
         if whole:
-            self._observer = Observer(self._store)
+            self.observer.look_again()
 
     def close(self) -> None:
         """Drop what was not settled."""
@@ -125,6 +130,8 @@ class NodeBuilder:
         package = node.package
         if package is None or self._store.packages.has(package.sha256):
             return
+        from envgraph.conda.fetch import fetch_package
+
         users = self._users.get(node.needs[0])
         size = package.size or None
         with (
@@ -164,6 +171,9 @@ class NodeBuilder:
         base = node.base
         if base is None or base.is_scratch:
             return
+        from envgraph.image.bases import copy_base
+        from envgraph.lock.images import open_base
+
         subject = self._users[node.key]
         if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
             return  # kept with the lock
@@ -190,9 +200,10 @@ class NodeBuilder:
         compiler = None
         if options.bytecode_key:
             compiler = self._toolchains.compiler(subject.lock)
-        writer = write_conda_layer
         if package.manager == "pip":
             from envgraph.image.wheel import write_wheel_layer as writer
+        else:
+            from envgraph.image.layer import write_conda_layer as writer
         with self._store.packages.open(package.sha256) as archive:
             self._write_layer(
                 node, lambda write: writer(archive, package, options, write, compiler)
@@ -249,7 +260,7 @@ class NodeBuilder:
     # -- images ----------------------------------------------------------
 
     def _layer(self, key: NodeKey) -> StoredLayer:
-        layer = self._observer.layer(key)
+        layer = self.observer.layer(key)
         if layer is None:
             raise IntegrityError(
                 f"the layer of {self._graph[key].name} is gone from the store",
@@ -309,7 +320,7 @@ class NodeBuilder:
         members = [
             Member(part.package.title, layer)
             for part in parts
-            if part.package is not None and (layer := self._observer.layer(part.key)) is not None
+            if part.package is not None and (layer := self.observer.layer(part.key)) is not None
         ]
         blobs = self._store.blobs
         options = subject.nodes.options

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
-from envgraph.lock.keep import StoredPackages
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -221,6 +220,7 @@ class LockFinder:
         base: LockedBase | None = None,
         update: frozenset[str] = frozenset(),
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        from envgraph.lock.keep import StoredPackages
         from envgraph.lock.resolve import lock_environment
 
         if previous is not None and previous.base.reference == (spec.image or "scratch"):

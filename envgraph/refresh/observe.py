@@ -38,7 +38,11 @@ class Subject:
 
 
 class Observer:
-    """Answers "is this node's result whole?" and remembers what it read."""
+    """Answers "is this node's result whole?" and remembers what it read.
+
+    What is remembered holds for as long as nothing can be collected: while a plan is
+    made, or under one lease.
+    """
 
     def __init__(self, store: Store) -> None:
         """Bind; nothing is read yet."""
@@ -46,18 +50,26 @@ class Observer:
         self._present: dict[Digest, bool] = {}
         self._layers: dict[NodeKey, StoredLayer | None] = {}
 
+    def look_again(self) -> None:
+        """Forget what was absent: it may have been made since. Safe while threads ask."""
+        for digest in [digest for digest, there in list(self._present.items()) if not there]:
+            self._present.pop(digest, None)
+        for key in [key for key, layer in list(self._layers.items()) if layer is None]:
+            self._layers.pop(key, None)
+
     def has(self, digests: Iterable[Digest]) -> bool:
         """All these blobs are in the store (by name; content is checked when read)."""
         unknown = [digest for digest in digests if digest not in self._present]
         missing = self._store.blobs.missing(unknown)
-        self._present |= {digest: digest not in missing for digest in unknown}
-        return all(self._present[digest] for digest in digests)
+        self._present.update({digest: digest not in missing for digest in unknown})
+        return all(self._present.get(digest, False) for digest in digests)
 
     def layer(self, key: NodeKey) -> StoredLayer | None:
         """The layer that a node made, when its blob is there."""
-        if key not in self._layers:
-            self._layers[key] = self._read_layer(key)
-        return self._layers[key]
+        layer = self._layers.get(key)
+        if layer is None and key not in self._layers:
+            layer = self._layers[key] = self._read_layer(key)
+        return layer
 
     def _read_layer(self, key: NodeKey) -> StoredLayer | None:
         record = self._store.actions.get(str(key))
