@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.locking import LockReport
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder
+    from envgraph.lock.find import LockFinder, SavedLocks
+    from envgraph.lock.follow import Mode
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -166,29 +167,34 @@ class Workspace:
         targets: Sequence[str] = (),
         replace: Sequence[str] = (),
         saved: SavedPlan | None = None,
+        follow_base: bool = False,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
+
+        ``follow_base``: bases whose tags have moved are taken now, whatever
+        ``base_images`` says.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
+        from envgraph.lock.find import SavedLocks
         from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
-        locks: Mapping[str, LockedEnvironment] = {}
+        locks: SavedLocks | None = None
         if saved is not None:
             self._check_saved(saved)
             paths = tuple(Path(name) for name in saved.files)
             question = Question(paths, saved.targets, saved.replace)
-            locks = saved.locks
+            locks = SavedLocks(saved.locks, saved.moves, saved.documents)
         loaded = load_specs(self.config, question.files, question.targets)
-        finder = self._lock_finder(locks)
+        finder = self._lock_finder(locks, "follow" if follow_base else self.config.base_images)
         plan = self._planned(loaded, finder, question)
         if saved is not None:
             saved.check(plan)
         return plan
 
-    def _lock_finder(self, saved: Mapping[str, LockedEnvironment] = {}) -> LockFinder:
+    def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
         from envgraph.lock.find import LockFinder
 
         return LockFinder(
@@ -197,7 +203,8 @@ class Workspace:
             offline=self.offline,
             now=self._now(),
             saved=saved,
-            bases=self.bases,
+            bases=lambda: self.bases,
+            moving=moving,
         )
 
     def _planned(self, loaded: Loaded, finder: FindsLocks, question: Question) -> Plan:
@@ -295,6 +302,8 @@ class Workspace:
         question = self._question
         if plan.changes or not plan.applyable or question.targets or question.replace:
             return
+        if self.config.base_images != "freeze" and self._has_moving_bases():
+            return  # the registry has to be asked each time
         folders = () if question.files else glob_folders(self.config)
         write_snapshot(
             self.store_path,
@@ -305,6 +314,16 @@ class Workspace:
             human=human,
             answer=answer,
             warnings=warnings,
+        )
+
+    def _has_moving_bases(self) -> bool:
+        from envgraph.lock.follow import moving_tag
+
+        targets = () if self._desired is None else self._desired.targets
+        return any(
+            moving_tag(locked.lock.base) is not None
+            for target in targets
+            for locked in target.platforms.values()
         )
 
     def _store_watch(self) -> list[str]:
@@ -335,15 +354,23 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
-            bases=self.bases,
+            bases=lambda: self.bases,
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)
 
     def lock(
-        self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False
+        self,
+        files: Sequence[Path] = (),
+        *,
+        update: Sequence[str] = (),
+        update_base: bool = False,
+        check: bool = False,
     ) -> LockReport:
-        """Write (or with ``check`` only compare) the lockfiles of the environments."""
+        """Write (or with ``check`` only compare) the lockfiles of the environments.
+
+        ``update`` moves these packages, ``update_base`` the bases; all else stays.
+        """
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
@@ -354,10 +381,11 @@ class Workspace:
                 self.store,
                 loaded,
                 update=frozenset(update),
+                update_base=update_base,
                 check=check,
                 offline=self.offline,
                 now=self._now(),
-                bases=self.bases,
+                bases=lambda: self.bases,
             )
 
     @contextmanager

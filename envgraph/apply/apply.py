@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envgraph.api.events import Event
 from envgraph.apply.build import NodeBuilder
@@ -16,7 +16,6 @@ from envgraph.apply.publish import BuiltImage, Publisher
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
-from envgraph.lock.images import RegistryResolver
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -26,6 +25,9 @@ from envgraph.plan.plan import EnvironmentChange, Plan, link_script_warnings
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.lock.images import RegistryResolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,11 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
-        bases: RegistryResolver | None = None,
+        bases: Callable[[], RegistryResolver] | None = None,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back.
 
-        ``bases`` finds what the store lacks of bases in registries.
+        ``bases`` gives what finds what the store lacks of bases in registries.
         """
         self._config = config
         self._store = store

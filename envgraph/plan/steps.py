@@ -13,6 +13,7 @@ from envgraph.model.locked import LockedBase, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.target import Target
+from envgraph_store.digest import Digest
 
 Action = Literal["keep", "resolve", "pull", "build", "push", "tag"]
 ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push", "tag")
@@ -46,6 +47,10 @@ class Step:
         }
 
 
+def _moved(before: LockedBase, now: LockedBase) -> str:
+    return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
+
+
 def lock_steps(target: Target) -> list[Step]:
     """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
     steps = []
@@ -59,8 +64,9 @@ def lock_steps(target: Target) -> list[Step]:
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
-            "rebased": f"the same packages on another base: {_base(lock.base)}",
         }[locked.origin]
+        if locked.left is not None:
+            reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:
             settled, reason = True, "pinned before"
@@ -74,18 +80,17 @@ def lock_steps(target: Target) -> list[Step]:
     return steps
 
 
-def _base(base: LockedBase) -> str:
-    digest = "" if base.manifest is None else f" ({base.manifest.hex[:12]})"
-    return f"{base.reference}{digest}"
-
-
 def node_steps(
     graph: BuildGraph,
     inventory: Inventory,
     changes: Iterable[PackageChange],
     replace: frozenset[str],
+    bases: Mapping[Digest, LockedBase] = {},
 ) -> list[Step]:
-    """One step for each node: kept, pulled or built. ``changes`` explain the new packages."""
+    """One step for each node: kept, pulled or built. ``changes`` explain the new packages.
+
+    ``bases`` explain new bases: by their manifest, the one that they take the place of.
+    """
     wanted = _needed(graph, inventory, replace)
     before = {
         change.after: change.before
@@ -100,7 +105,7 @@ def node_steps(
             steps.append(Step(node.key, node.kind, node.name, "keep", "in the store", None, names))
             continue
         action: Action = "pull" if node.kind == "base-image" else "build"
-        reason = "asked to be replaced" if forced else _reason(node, before, wanted)
+        reason = "asked to be replaced" if forced else _reason(node, before, wanted, bases)
         steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
     return steps
 
@@ -144,8 +149,15 @@ def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) ->
 
 
 def _reason(
-    node: Node, before: Mapping[LockedPackage, LockedPackage], wanted: frozenset[NodeKey]
+    node: Node,
+    before: Mapping[LockedPackage, LockedPackage],
+    wanted: frozenset[NodeKey],
+    bases: Mapping[Digest, LockedBase],
 ) -> str:
+    if node.base is not None and node.base.manifest is not None:
+        left = bases.get(node.base.manifest)
+        if left is not None:
+            return f"moved: {_moved(left, node.base)}"
     if node.package is not None:
         old = before.get(node.package)
         if old is None:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
-from envgraph.image.nodes import host_platform, image_nodes, index_node, too_many_layers
+from envgraph.image.nodes import (
+    ImageNodes,
+    host_platform,
+    image_nodes,
+    index_node,
+    too_many_layers,
+)
 from envgraph.lock.find import FoundLocks, lockfile_path
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
@@ -165,8 +171,7 @@ def _gather(
                 source=spec.source,
                 hint="lower image.max_layers in envgraph.yaml",
             )
-        gathered.nodes |= {node.key: node for node in nodes.nodes}
-        gathered.subjects[nodes.image] = Subject(spec, item.lock, document, nodes, item.documents)
+        _merge(gathered, nodes, Subject(spec, item.lock, document, nodes, item.documents))
         images[platform] = nodes.image
         platforms[platform] = LockedTarget(
             item.lock,
@@ -175,6 +180,8 @@ def _gather(
             nodes.image,
             found.file_current,
             item.documents,
+            item.left,
+            item.available,
         )
     final = next(iter(images.values()))
     if len(images) > 1:
@@ -187,6 +194,17 @@ def _gather(
     gathered.targets.append(
         Target(spec, definition, runtime, platforms, final, image_name(definition), pinned)
     )
+
+
+def _merge(gathered: _Gathered, nodes: ImageNodes, subject: Subject) -> None:
+    """Add nodes. One base may be named on disk and in a registry: on disk it is copied whole."""
+    for node in nodes.nodes:
+        known = gathered.nodes.get(node.key)
+        if known is None or known.base is None or known.base.in_registry:
+            gathered.nodes[node.key] = node
+    same = gathered.subjects.get(nodes.image)
+    if same is None or same.lock.base.in_registry:
+        gathered.subjects[nodes.image] = subject
 
 
 def _not_linux(spec: EnvironmentSpec) -> Diagnostic:

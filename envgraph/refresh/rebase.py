@@ -214,7 +214,8 @@ class Rebaser:
         if lock.base == resolved.locked and lock.pin_key == key:
             return item
         moved = rebased(lock, resolved.locked, definition, key, self._now)
-        return FoundLock(moved, "rebased", False, resolved.documents)
+        left = lock.base if lock.base != resolved.locked else None
+        return FoundLock(moved, "new", False, resolved.documents, left)
 
     def _resolve(self, reference: str, path: str | None, platform: str) -> ResolvedBase:
         place = (reference, path, platform)

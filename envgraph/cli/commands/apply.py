@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from envgraph.cli.commands.plan import (
+    FOLLOW,
     PLANNING,
     REPLACE,
     TARGET,
@@ -45,6 +46,7 @@ SIGNATURE: Final = Signature(
         PARALLELISM,
         TARGET,
         REPLACE,
+        FOLLOW,
     ),
     notes=(
         "Asks before it does anything, if there is a terminal to ask on. A saved plan is not "
@@ -68,6 +70,7 @@ class Arguments:
     replace: tuple[str, ...]
     auto_approve: bool
     parallelism: int
+    follow_base: bool = False
 
 
 def read(values: Values) -> Arguments:
@@ -78,6 +81,7 @@ def read(values: Values) -> Arguments:
         replace=values.texts("--replace"),
         auto_approve=values.on("--auto-approve"),
         parallelism=int(values.text("--parallelism") or 0),
+        follow_base=values.on("--follow-base"),
     )
 
 
@@ -86,14 +90,11 @@ def run(arguments: Arguments, session: Session) -> int:
     saved = _saved_plan(arguments, session)
     with session.open_workspace() as workspace:
         with session.console.status(PLANNING):
-            if saved is not None:
-                plan = workspace.plan(saved=saved)
-            else:
-                plan = workspace.plan(
-                    session.paths(arguments.files),
-                    targets=arguments.targets,
-                    replace=arguments.replace,
-                )
+            plan = _plan(arguments, session, workspace, saved)
+        if saved is None and _takes_moved_bases(plan, arguments, session):
+            arguments = replace(arguments, follow_base=True)
+            with session.console.status(PLANNING):
+                plan = _plan(arguments, session, workspace, None)
         if not arguments.files and (empty := nothing_found(plan, workspace, session, "apply")):
             plan = replace(plan, diagnostics=(*plan.diagnostics, empty))
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
@@ -121,6 +122,38 @@ def conclude(
     return max((failure.exit_code for failure in result.failures), default=0)
 
 
+def _plan(
+    arguments: Arguments, session: Session, workspace: Workspace, saved: SavedPlan | None
+) -> Plan:
+    if saved is not None:
+        return workspace.plan(saved=saved)
+    return workspace.plan(
+        session.paths(arguments.files),
+        targets=arguments.targets,
+        replace=arguments.replace,
+        follow_base=arguments.follow_base,
+    )
+
+
+def _takes_moved_bases(plan: Plan, arguments: Arguments, session: Session) -> bool:
+    """Ask whether to take bases that have moved (``base_images: ask``), if there is somebody."""
+    if arguments.auto_approve or not _somebody_is_there(session):
+        return False
+    moved = [d for d in plan.diagnostics if d.code == "base-moved"]
+    if not moved:
+        return False
+    print_diagnostics(session.console, moved)
+    return _says_yes("Take the moved bases? (yes/no) ", session)
+
+
+def _says_yes(question: str, session: Session) -> bool:
+    session.console.prompt(question)
+    answer = session.stdin.readline()
+    if not answer.endswith("\n"):
+        session.console.err()
+    return answer.strip().lower() in ("yes", "y")
+
+
 def _saved_plan(arguments: Arguments, session: Session) -> SavedPlan | None:
     paths = session.paths(arguments.files)
     if not paths:
@@ -130,10 +163,10 @@ def _saved_plan(arguments: Arguments, session: Session) -> SavedPlan | None:
     plans = [path for path in paths if is_plan_file(path)]
     if not plans:
         return None
-    if len(paths) > 1 or arguments.targets or arguments.replace:
+    if len(paths) > 1 or arguments.targets or arguments.replace or arguments.follow_base:
         raise UsageError(
             f"{plans[0]} is a saved plan: it says itself what to apply",
-            hint="give it alone, without --target or --replace",
+            hint="give it alone, without --target, --replace or --follow-base",
         )
     return load_plan(plans[0])
 
@@ -165,11 +198,7 @@ def approved(plan: Plan, session: Session, *, ask: bool, note: str = "") -> bool
     if not ask:
         return True
     console.err()
-    console.prompt("Apply this? (yes/no) ")
-    answer = session.stdin.readline()
-    if not answer.endswith("\n"):
-        console.err()
-    if answer.strip().lower() in ("yes", "y"):
+    if _says_yes("Apply this? (yes/no) ", session):
         return True
     session.report([Diagnostic("not-approved", "not applied: the answer was not yes")])
     return False
