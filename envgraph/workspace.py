@@ -18,22 +18,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from envgraph.errors import Diagnostic, InputError, LockedError, StalePlanError
+from envgraph.errors import Diagnostic, InputError, LockedError, OfflineError, StalePlanError
 from envgraph.model.config import WorkspaceConfig
 from envgraph.refresh.quick import default_store
 
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
+    from envgraph.plan.inventory import Inventory
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired
-    from envgraph.registry.remotes import Remotes
+    from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Store
 
 DEFAULT_PARALLELISM: Final = 4
@@ -152,8 +154,11 @@ class Workspace:
         targets: Sequence[str] = (),
         replace: Sequence[str] = (),
         saved: SavedPlan | None = None,
+        fresh: bool = False,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
+
+        ``fresh``: the registry is asked even for what it is remembered to have.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
@@ -183,17 +188,61 @@ class Workspace:
             desired.subjects,
             everything=bool(question.replace),
         )
+        inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
         plan = make_plan(
             desired.targets,
             desired.graph,
             inventory,
             replace=question.replace,
-            diagnostics=(*self.diagnostics, *desired.diagnostics),
+            diagnostics=(*self.diagnostics, *desired.diagnostics, *remarks),
         )
         self._desired, self._question = desired, question
         if saved is not None:
             saved.check(plan)
         return plan
+
+    def _look_at_registry(
+        self, desired: Desired, inventory: Inventory, *, fresh: bool
+    ) -> tuple[Inventory, tuple[Diagnostic, ...]]:
+        """The inventory with what the workspace's registry has, where there is one."""
+        if self.config.registry is None:
+            return inventory, ()
+        from envgraph.apply.executor import workers
+        from envgraph.refresh.remote import look_at_registry
+
+        offline = False
+        try:
+            self.remotes.workspace()
+        except OfflineError:
+            offline = True
+        with workers(DEFAULT_PARALLELISM) as mapper:
+            return look_at_registry(
+                self._registry,
+                self.config.registry,
+                self.store,
+                desired.graph,
+                desired.targets,
+                inventory,
+                now=self._now(),
+                offline=offline,
+                fresh=fresh,
+                mapper=mapper,
+            )
+
+    def _registry(self) -> Remote:
+        """The workspace's own registry; there is one."""
+        remote = self.remotes.workspace()
+        assert remote is not None
+        return remote
+
+    def _exchange(self) -> Exchange | None:
+        if self.config.registry is None:
+            return None
+        from envgraph.apply.exchange import Exchange
+
+        return Exchange(
+            self.config, self.store, self._registry, self.config.registry, now=self._now()
+        )
 
     def _check_saved(self, saved: SavedPlan) -> None:
         if saved.workspace_id != self.config.id:
@@ -238,6 +287,8 @@ class Workspace:
         question = self._question
         if plan.changes or not plan.applyable or question.targets or question.replace:
             return
+        if not plan.complete:
+            return  # with a registry that was not asked, nobody knows that there is nothing to do
         folders = () if question.files else glob_folders(self.config)
         write_snapshot(
             self.store_path,
@@ -278,6 +329,7 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
+            exchange=self._exchange(),
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)

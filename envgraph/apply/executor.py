@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from envgraph.api.events import Event
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError
@@ -152,6 +152,13 @@ class Executor:
         self.emit(Event("failed", str(node.key), node.kind, node.name, text=str(error)))
 
 
+@contextmanager
+def workers(parallelism: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A ``map`` that runs on so many threads; they start with the first item."""
+    with ThreadPoolExecutor(max(1, parallelism), thread_name_prefix="envgraph-ask") as pool:
+        yield pool.map
+
+
 def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
     """The same listener for any number of threads; events never overlap."""
     lock = threading.Lock()
@@ -166,7 +173,9 @@ def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
 def node_failure(node: Node, error: Exception) -> EnvgraphError:
     """An error of ours with the node that it happened in; a bug is handed on as it is."""
     if isinstance(error, EnvgraphError):
-        place = f"while building {node.kind} {node.name}"
+        moved = node.kind in ("pull", "push")
+        place = f"while {node.kind if moved else 'build'}ing "
+        place += node.name if moved else f"{node.kind} {node.name}"
         diagnostics = tuple(
             Diagnostic(
                 d.code,
