@@ -25,7 +25,7 @@ from envgraph.refresh.quick import default_store
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
-    from envgraph.apply.exchange import Exchange
+    from envgraph.apply.exchange import Exchange, PushReport
     from envgraph.apply.locking import LockReport
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
@@ -333,6 +333,36 @@ class Workspace:
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)
+
+    # -- to and from registries ------------------------------------------
+
+    def push(
+        self,
+        reference: str,
+        *,
+        to: str | None = None,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> PushReport:
+        """Bring a version into a registry: the workspace's own, or a named one.
+
+        NotFoundError where there is no such version or registry.
+        """
+        record = self.find(reference)
+        exchange = self._exchange_with(to)
+        with self.store.lease(f"push of {reference}", timeout=self._lock_timeout):
+            return exchange.push_records([record], parallelism, on_event)
+
+    def _exchange_with(self, name: str | None) -> Exchange:
+        from envgraph.apply.exchange import Exchange
+        from envgraph.registry.remotes import WORKSPACE
+
+        remotes = self.remotes
+        wanted = WORKSPACE if name is None else name
+        provider = self.config.registries.get(wanted) or self.config.registry
+        remote = remotes.named(wanted)
+        assert provider is not None
+        return Exchange(self.config, self.store, lambda: remote, provider, now=self._now())
 
     def lock(
         self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False

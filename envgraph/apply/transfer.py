@@ -92,6 +92,10 @@ class Transfers:
 
         asked = {self._node("question", p.title, (p.title, p.key)): p for p in parcels}
         outcome = self._run(asked, look)
+        for questions in (pusher.questions, pusher.layer_questions):
+            if is_well(outcome):
+                parts = {self._node("question", q.repository, q.blobs): q for q in questions()}
+                outcome = self._run(parts, pusher.ask)
         if is_well(outcome):
             outcome = self._send(pusher)
         if is_well(outcome):

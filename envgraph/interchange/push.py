@@ -42,7 +42,8 @@ from envgraph.registry.retrying import RetryingRepository
 from envgraph_store import Digest, Store
 
 Count = Callable[[int], None]
-_SLICE: Final = 1 << 20
+_BULK: Final = 16
+"""Blobs in one question: several questions run at once where each blob is a request."""
 
 
 class BaseLayers(Protocol):
@@ -77,6 +78,14 @@ class Piece:
         return self.descriptor.size
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Some blobs (and whether each is a layer of ours) that a repository is asked for."""
+
+    repository: str
+    blobs: tuple[tuple[Digest, bool], ...]
+
+
 @dataclass(slots=True)
 class Shipment:
     """What became of one version: the tag that shows it, and what had to be sent for it."""
@@ -109,6 +118,7 @@ class Pusher:
         self._base_repository = base_repository
         self._lock = threading.Lock()
         self._pieces: dict[tuple[Digest, bool], Piece] = {}
+        self._wanted: dict[str, set[tuple[Digest, bool]]] = {}
         self.bytes_sent = 0
 
     # -- looking ---------------------------------------------------------
@@ -125,7 +135,7 @@ class Pusher:
             shipment.whole = True
             return shipment
         shipment.records = environment_artifact(parcel.contents)
-        self._note_blobs(repository, shipment)
+        self._note_blobs(shipment)
         return shipment
 
     def _is_taken(self, repository: RetryingRepository, shipment: Shipment) -> bool:
@@ -137,33 +147,26 @@ class Pusher:
             found = repository.resolve(shipment.tag)
         return found is not None and found.digest == record.image
 
-    def _note_blobs(self, repository: RetryingRepository, shipment: Shipment) -> None:
+    def _note_blobs(self, shipment: Shipment) -> None:
         assert shipment.records is not None
-        pieces: dict[Digest, Piece] = {}
         name = shipment.repository
+        pieces: dict[Digest, Piece] = {}
         for digest, data in shipment.records.blobs.items():
-            described = Descriptor("", digest, len(data))
-            pieces[digest] = Piece(described, [name], data=data)
-        for manifest, data, base in self._manifests(shipment):
+            pieces[digest] = Piece(Descriptor("", digest, len(data)), [], data=data)
+        for manifest, base in self._manifests(shipment):
             config = manifest.config
-            pieces.setdefault(config.digest, Piece(config, [name]))
+            pieces.setdefault(config.digest, Piece(config, []))
             below = {layer.digest for layer in base.layers}
             for layer in manifest.layers:
                 theirs = layer.digest in below
-                found = Piece(layer, [name], ours=not theirs, base=base if theirs else None)
+                found = Piece(layer, [], ours=not theirs, base=base if theirs else None)
                 pieces.setdefault(layer.digest, found)
-            del data
-        lacking = repository.missing(pieces)
         with self._lock:
-            for digest in lacking:
-                piece = pieces[digest]
-                known = self._pieces.setdefault((digest, piece.ours), piece)
-                if known is not piece:
-                    known.repositories += [
-                        name for name in piece.repositories if name not in known.repositories
-                    ]
+            for digest, piece in pieces.items():
+                self._pieces.setdefault((digest, piece.ours), piece)
+                self._wanted.setdefault(name, set()).add((digest, piece.ours))
 
-    def _manifests(self, shipment: Shipment) -> Iterator[tuple[Manifest, bytes, LockedBase]]:
+    def _manifests(self, shipment: Shipment) -> Iterator[tuple[Manifest, LockedBase]]:
         """Each platform's manifest with its base; notes the documents in the order to put them."""
         parcel = shipment.parcel
         record = parcel.record
@@ -172,24 +175,45 @@ class Pusher:
             manifest = read_document(data, OCI_IMAGE_MANIFEST, f"image {digest}")
             assert isinstance(manifest, Manifest)
             shipment.manifests.append((digest, data, OCI_IMAGE_MANIFEST))
-            yield manifest, data, parcel.contents.locks[platform].base
+            yield manifest, parcel.contents.locks[platform].base
         if len(record.images) > 1:
             data = self._store.blobs.read(record.image, limit=DOCUMENT_LIMIT)
             if not isinstance(read_document(data, OCI_IMAGE_INDEX, "index"), Index):
                 raise IntegrityError(f"{record.image} is no index")
             shipment.manifests.append((record.image, data, OCI_IMAGE_INDEX))
 
+    def questions(self) -> list[Question]:
+        """What to ask each repository, when every version was looked at; bulk by bulk."""
+        return [
+            Question(name, tuple(part))
+            for name, wanted in self._wanted.items()
+            for part in _parts(sorted(wanted))
+        ]
+
+    def ask(self, question: Question) -> None:
+        """Note which blobs a repository lacks."""
+        keys = {key[0]: key for key in question.blobs}
+        lacking = self._remote.repository(question.repository).missing(keys)
+        with self._lock:
+            for digest in lacking:
+                piece = self._pieces[keys[digest]]
+                if question.repository == LAYERS:
+                    piece.repositories.insert(0, LAYERS)
+                else:
+                    piece.repositories.append(question.repository)
+
+    def layer_questions(self) -> list[Question]:
+        """What to ask ``envgraph/layers``: those of our layers that a version's place lacks."""
+        lacking = sorted(
+            key for key, piece in self._pieces.items() if key[1] and piece.repositories
+        )
+        return [Question(LAYERS, tuple(part)) for part in _parts(lacking)]
+
     # -- sending ---------------------------------------------------------
 
     def pieces(self) -> list[Piece]:
-        """What has to be sent, each blob once; call it when everything was looked at."""
-        pieces = list(self._pieces.values())
-        shared = [piece.descriptor.digest for piece in pieces if piece.ours]
-        lacking = self._remote.repository(LAYERS).missing(shared) if shared else frozenset()
-        for piece in pieces:
-            if piece.descriptor.digest in lacking:
-                piece.repositories.insert(0, LAYERS)
-        return pieces
+        """What has to be sent, each blob once; call it when everything was asked."""
+        return [piece for piece in self._pieces.values() if piece.repositories]
 
     def send(self, piece: Piece, count: Count) -> None:
         """Bring a blob to every repository that lacks it; ``count`` is told the bytes sent."""
@@ -265,6 +289,11 @@ class Pusher:
         repository.put_manifest(key_tag(parcel.key), data, media_type)
         repository.put_manifest(shipment.tag, data, media_type)
         shipment.whole = True
+
+
+def _parts(keys: list[tuple[Digest, bool]]) -> Iterator[list[tuple[Digest, bool]]]:
+    for start in range(0, len(keys), _BULK):
+        yield keys[start : start + _BULK]
 
 
 class _Counted:
