@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
 from envgraph.errors import EnvgraphError
 from envgraph.model.oci import Descriptor
@@ -173,6 +173,15 @@ class Registry(Protocol):
 
         RegistryError ``registry-unsupported`` where a registry does not tell.
         """
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A :class:`Registry` that can be asked about itself. Not every one can."""
+
+    def check(self) -> None:
+        """Ask whether it is there and takes the user's login; RegistryError says why not."""
         ...
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envgraph.api.events import Event
 from envgraph.apply.build import NodeBuilder
 from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
+from envgraph.apply.reports import PushReport
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
@@ -25,6 +26,11 @@ from envgraph.plan.plan import EnvironmentChange, Plan, link_script_warnings
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.apply.exchange import Exchange
+    from envgraph.apply.transfer import Transfer
+    from envgraph.lock.images import RegistryResolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,14 @@ class ApplyResult:
     failures: tuple[EnvgraphError, ...]
     diagnostics: tuple[Diagnostic, ...]
     interrupted: bool
+    pulled: int = 0
+    """Images that came out of the registry."""
+
+    pushed: int = 0
+    """Versions that the registry has now and had not."""
+
+    bytes_moved: int = 0
+    """Between the store and the registry, both ways."""
 
     def to_json(self) -> dict[str, Any]:
         """The result line of ``apply --json``."""
@@ -52,6 +66,9 @@ class ApplyResult:
             "built": self.built,
             "reused": self.reused,
             "bytes_written": self.bytes_written,
+            "pulled": self.pulled,
+            "pushed": self.pushed,
+            "bytes_moved": self.bytes_moved,
             "seconds": round(self.seconds, 3),
         }
 
@@ -69,15 +86,23 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
+        bases: Callable[[], RegistryResolver] | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
-        """Bind the parts; ``clock`` counts seconds and never goes back."""
+        """Bind the parts; ``clock`` counts seconds and never goes back.
+
+        ``bases`` gives what finds what the store lacks of bases in registries;
+        ``exchange`` is the workspace's registry, where it has one.
+        """
         self._config = config
         self._store = store
         self._offline = offline
         self._now = now
         self._clock = clock
         self._parallelism = parallelism
+        self._bases = bases
         self._on_event = one_at_a_time(on_event)
+        self._exchange = exchange
 
     def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
         """Do what the plan says, and make every result durable.
@@ -88,8 +113,12 @@ class Applier:
         began = self._clock()
         self._check_fresh(plan)
         records = pin(self._config, self._store, _to_pin(plan, edited=False))
-        outcome, builder = self._build(plan, desired)
-        registered, failures = self._publish(plan, outcome, records)
+        pulled = self._pull(plan, desired)
+        outcome, builder = self._build(plan, desired, pulled)
+        registered, failures = self._publish(plan, outcome, records, builder.observer)
+        pushed = PushReport()
+        if plan.pushed and not outcome.interrupted and self._exchange is not None:
+            pushed = self._exchange.push(plan, self._parallelism, self._on_event)
         return ApplyResult(
             environments=tuple(registered),
             built=builder.layers_built,
@@ -98,13 +127,21 @@ class Applier:
             ),
             bytes_written=builder.bytes_written,
             seconds=self._clock() - began,
-            failures=tuple(failures),
+            failures=(*failures, *pushed.failures),
             diagnostics=(
                 *builder.remarks,
                 *link_script_warnings(plan.graph, builder.link_scripts),
             ),
-            interrupted=outcome.interrupted,
+            interrupted=outcome.interrupted or pushed.interrupted,
+            pulled=len(plan.pulls) if pulled is not None and pulled.outcome.whole else 0,
+            pushed=pushed.count,
+            bytes_moved=pushed.bytes_moved + (0 if pulled is None else pulled.bytes_moved),
         )
+
+    def _pull(self, plan: Plan, desired: Desired) -> Transfer | None:
+        if not plan.pulls or self._exchange is None:
+            return None
+        return self._exchange.pull(plan, desired, self._parallelism, self._on_event)
 
     def _check_fresh(self, plan: Plan) -> None:
         for change in plan.environments:
@@ -118,9 +155,12 @@ class Applier:
 
     # -- building --------------------------------------------------------
 
-    def _build(self, plan: Plan, desired: Desired) -> tuple[Outcome, NodeBuilder]:
+    def _build(
+        self, plan: Plan, desired: Desired, pulled: Transfer | None
+    ) -> tuple[Outcome, NodeBuilder]:
         graph = plan.graph
         wanted = {step.key for step in plan.steps if step.action in ("build", "pull")}
+        wanted -= plan.pulls.keys()
         nodes = [node for node in graph if node.key in wanted]
         with Toolchains(self._store, self._parallelism) as toolchains:
             builder = NodeBuilder(
@@ -131,11 +171,14 @@ class Applier:
                 toolchains,
                 offline=self._offline,
                 on_event=self._on_event,
+                bases=self._bases,
             )
             with closing(builder):
                 executor = Executor(
                     self._parallelism, builder.fetch, builder.settle, self._on_event
                 )
+                if pulled is not None and not pulled.outcome.whole:
+                    return pulled.outcome, builder
                 outcome = executor.run([self._archives(nodes, desired)])
                 if not outcome.failed and not outcome.interrupted and nodes:
                     executor = Executor(
@@ -172,13 +215,16 @@ class Applier:
     # -- results ---------------------------------------------------------
 
     def _publish(
-        self, plan: Plan, outcome: Outcome, records: Mapping[str, Mapping[str, Digest]]
+        self,
+        plan: Plan,
+        outcome: Outcome,
+        records: Mapping[str, Mapping[str, Digest]],
+        observer: Observer,
     ) -> tuple[list[Mapping[str, Any]], list[EnvgraphError]]:
         failures = [
             node_failure(plan.graph[key] if key in plan.graph else outcome.nodes[key], error)
             for key, error in outcome.failed.items()
         ]
-        observer = Observer(self._store)
         fitting = {
             name: item
             for name, item in _to_pin(plan, edited=True).items()
@@ -232,6 +278,11 @@ def _to_pin(plan: Plan, *, edited: bool) -> dict[str, ToPin]:
             {platform: locked.lock for platform, locked in target.platforms.items()},
             target.pinned,
             target.first.lockfile_current,
+            {
+                d: data
+                for locked in target.platforms.values()
+                for d, data in locked.documents.items()
+            },
         )
         for target in (change.target for change in plan.environments)
         if edited is any(locked.origin == "edited" for locked in target.platforms.values())

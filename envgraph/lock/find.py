@@ -7,15 +7,15 @@ of a channel, so a channel that moved on, or is gone, changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
-from envgraph.lock.keep import StoredPackages
+from envgraph.lock.follow import BaseFollower, Mode, MovingBases
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -24,16 +24,28 @@ from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
+if TYPE_CHECKING:
+    from envgraph.lock.images import ResolvedBase
+
 Origin = Literal["committed", "edited", "store", "new"]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLock:
-    """A lock and where it was found. ``record`` is its blob, where one is known."""
+    """A lock and where it was found. ``pinned``: the store knows it.
+
+    ``documents``: manifest and config of a base that was asked for just now, by digest.
+    """
 
     lock: LockedEnvironment
     origin: Origin
     pinned: bool
+    documents: Mapping[Digest, bytes] = field(default_factory=dict, compare=False)
+    left: LockedBase | None = None
+    """The pinned base that this lock leaves for what its tag means now."""
+
+    available: LockedBase | None = None
+    """What the base's tag means now, where that was found and is not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,13 @@ class FoundLocks:
     file_current: bool
     diagnostics: tuple[Diagnostic, ...] = ()
 
+    @property
+    def documents(self) -> dict[Digest, bytes]:
+        """Manifests and configs of the bases that were asked for just now."""
+        return {
+            digest: data for item in self.locks.values() for digest, data in item.documents.items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
@@ -56,6 +75,24 @@ class _Committed:
     edited: bool = False
     known: bool = False
     diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLocks:
+    """What a saved plan settled: locks that it solved, and locks whose base it moved."""
+
+    solved: Mapping[Digest, LockedEnvironment] = field(default_factory=dict)
+    """By pin key."""
+
+    moves: Mapping[tuple[str, Digest], LockedEnvironment] = field(default_factory=dict)
+    """By environment and pin key: they beat the lockfile and the pin."""
+
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+
+    def documents_of(self, base: LockedBase) -> dict[Digest, bytes]:
+        """Manifest and config of a base, as far as they were saved."""
+        parts = (base.manifest, base.config)
+        return {part: self.documents[part] for part in parts if part and part in self.documents}
 
 
 def lockfile_path(root: str | Path, name: str) -> Path:
@@ -72,8 +109,7 @@ def lock_sources(spec: EnvironmentSpec, lockfile: Path) -> tuple[str, ...]:
 class LockFinder:
     """Finds or makes the locks of a workspace's environments.
 
-    ``saved`` are locks that a saved plan solved, by the text of their pin key.
-    Nothing is kept: apply records what was new.
+    ``saved`` are the locks of a saved plan. Nothing is kept: apply records what was new.
     """
 
     def __init__(
@@ -83,15 +119,24 @@ class LockFinder:
         *,
         offline: bool,
         now: datetime,
-        saved: Mapping[str, LockedEnvironment] | None = None,
+        saved: SavedLocks | None = None,
+        bases: Callable[[], MovingBases] | None = None,
+        moving: Mode = "freeze",
     ) -> None:
-        """Bind the parts; opens nothing."""
+        """Bind the parts; opens nothing.
+
+        ``bases`` gives what resolves base images in registries; ``moving`` says what to
+        do about their tags when they have moved. A saved plan has settled that.
+        """
         self._config = config
         self._store = store
         self._pins = Pins(store, config.id)
         self._offline = offline
         self._now = now
-        self._saved = saved or {}
+        self._saved = saved or SavedLocks()
+        mode: Mode = "freeze" if saved is not None else moving
+        self._follower = BaseFollower(mode, bases, offline=offline, now=now)
+        self._bases = bases
 
     def find(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -103,14 +148,15 @@ class LockFinder:
         committed = self._committed(spec.name)
         found: dict[str, FoundLock] = {}
         diagnostics = list(committed.diagnostics)
-        base: dict[str, LockedBase] = {}
         for platform in platforms:
             key = pin_key_of(spec, platform, self._config, definition)
-            lock = self._known(key, platform, committed)
+            lock = self._known(spec.name, key, platform, committed)
             if lock is None:
                 previous = committed.locks.get(platform)
-                lock, more = self._solve(spec, definition, platform, previous, base)
+                lock, more = self._solve(spec, definition, platform, previous)
                 diagnostics += more
+            lock, more = self._moved(spec, lock)
+            diagnostics += more
             found[platform] = lock
         current = not committed.edited and {
             platform: item.lock for platform, item in found.items()
@@ -118,6 +164,21 @@ class LockFinder:
         if committed.edited:
             diagnostics.append(_edited(lockfile_path(self._config.root, spec.name)))
         return FoundLocks(found, current, tuple(diagnostics))
+
+    def known(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
+    ) -> FoundLocks | None:
+        """The locks that are pinned; None where one would have to be solved, or was edited."""
+        committed = self._committed(spec.name)
+        found: dict[str, FoundLock] = {}
+        for platform in platforms:
+            key = pin_key_of(spec, platform, self._config, definition)
+            lock = self._known(spec.name, key, platform, committed)
+            if lock is None or lock.origin == "edited":
+                return None
+            found[platform] = lock
+        current = {platform: item.lock for platform, item in found.items()}
+        return FoundLocks(found, current == dict(committed.locks))
 
     def check(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -142,12 +203,57 @@ class LockFinder:
         self, spec: EnvironmentSpec, lock: LockedEnvironment, names: frozenset[str]
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
         """A new generation of a lock in which only ``names`` (and what they force) moved."""
-        bases = {lock.platform: lock.base}
-        return self._solve(spec, lock.definition, lock.platform, lock, bases, names)
+        return self._solve(spec, lock.definition, lock.platform, lock, lock.base, names)
 
-    def _known(self, key: Digest, platform: str, committed: _Committed) -> FoundLock | None:
+    def update_base(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The same packages on what the base's reference means now, if that is another base."""
+        from envgraph.lock.follow import rebase_lock
+
+        bases = None if self._bases is None else self._bases()
+        rebased = rebase_lock(
+            found.lock,
+            now=self._now,
+            registry=bases,
+            reference=spec.image or "scratch",
+            image_path=spec.image_path,
+        )
+        if rebased.lock == found.lock:
+            return found, ()
+        base = rebased.base
+        documents = {**found.documents, **base.documents}
+        return FoundLock(rebased.lock, "new", False, documents, found.lock.base), base.remarks
+
+    def _moved(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The lock on its moved base, or with a remark about it, as the workspace wants."""
+        if found.origin == "edited":
+            return found, ()
+        rebased, remarks = self._follower.look(found.lock)
+        if rebased is None:
+            return found, remarks
+        before = found.lock.base
+        if self._follower.mode == "follow":
+            documents = {**found.documents, **rebased.base.documents}
+            return FoundLock(rebased.lock, "new", False, documents, before), remarks
+        return replace(found, available=rebased.lock.base), (
+            *remarks,
+            _base_moved(spec, before, rebased.lock.base),
+        )
+
+    def _known(
+        self, name: str, key: Digest, platform: str, committed: _Committed
+    ) -> FoundLock | None:
         pinned = self._pins.find(key)
         lock = committed.locks.get(platform)
+        settled_move = self._saved.moves.get((name, key))
+        if settled_move is not None:
+            before = lock or pinned
+            documents = self._saved.documents_of(settled_move.base)
+            left = None if before is None else before.base
+            return FoundLock(settled_move, "new", False, documents, left)
         if lock is not None and lock.pin_key == key:
             # Two environments of one definition may have locks of different days: what this
             # store recorded for the file is settled, whichever of them the pin names.
@@ -155,8 +261,9 @@ class LockFinder:
             if committed.edited and not settled:
                 return FoundLock(lock, "edited", False)
             return FoundLock(lock, "committed", settled)
-        if str(key) in self._saved:
-            return FoundLock(self._saved[str(key)], "new", False)
+        if key in self._saved.solved:
+            saved = self._saved.solved[key]
+            return FoundLock(saved, "new", False, self._saved.documents_of(saved.base))
         if pinned is not None:
             return FoundLock(pinned, "store", True)
         return None
@@ -189,24 +296,24 @@ class LockFinder:
         definition: Digest,
         platform: str,
         previous: LockedEnvironment | None,
-        bases: dict[str, LockedBase],
+        base: LockedBase | None = None,
         update: frozenset[str] = frozenset(),
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
-        from envgraph.lock.images import resolve_base
+        from envgraph.lock.keep import StoredPackages
         from envgraph.lock.resolve import lock_environment
 
         if previous is not None and previous.base.reference == (spec.image or "scratch"):
             # A change of packages is no reason to take another base (`base_images: freeze`).
-            bases.setdefault(platform, previous.base)
-        if platform not in bases:
-            bases[platform] = resolve_base(
-                spec.image or "scratch", spec.image_path, platform, offline=self._offline
-            ).locked
+            base = base or previous.base
+        resolved = None
+        if base is None:
+            resolved = self._resolve_base(spec, platform)
+            base = resolved.locked
         outcome = lock_environment(
             spec,
             platform,
             self._config,
-            base=bases[platform],
+            base=base,
             definition=definition,
             previous=previous,
             update=None if previous is None else update,
@@ -217,7 +324,28 @@ class LockFinder:
         said = outcome.diagnostics
         if not update:  # the plan lists every change; nobody asked for an update
             said = tuple(d for d in said if d.code != "update-moved")
-        return FoundLock(outcome.lock, "new", False), said
+        if resolved is None:
+            return FoundLock(outcome.lock, "new", False), said
+        found = FoundLock(outcome.lock, "new", False, resolved.documents)
+        return found, (*resolved.remarks, *said)
+
+    def _resolve_base(self, spec: EnvironmentSpec, platform: str) -> ResolvedBase:
+        from envgraph.lock.images import resolve_base
+
+        image = spec.image or "scratch"
+        bases = None if self._bases is None else self._bases()
+        return resolve_base(image, spec.image_path, platform, registry=bases)
+
+
+def _base_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
+    return Diagnostic(
+        "base-moved",
+        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
+        "the pinned base stays until you say otherwise (`base_images: ask`)",
+        spec.source,
+        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
+        "warning",
+    )
 
 
 def _edited(path: Path) -> Diagnostic:
