@@ -61,6 +61,12 @@ class Policy:
             except RegistryError as error:
                 self.wait(attempt, error)
                 attempt += 1
+            except (Exception, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # a plugin that would end the process
+                raise RegistryError(
+                    f"the registry's plugin ended: {type(error).__name__}"
+                ) from error
 
 
 class RetryingRepository:
