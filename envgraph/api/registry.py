@@ -126,7 +126,8 @@ class Repository(Protocol):
         """Keep a blob. When this returns, :meth:`missing` does not name it any more.
 
         IntegrityError when the source's bytes are not the descriptor's; then nothing
-        of them is visible.
+        of them is visible. What the source itself raises comes out as it is, and leaves
+        nothing either.
         """
         ...
 

@@ -17,7 +17,7 @@ from envgraph_store.digest import Digest
 
 _Answer = tuple[int, dict[str, str], bytes]
 _Headers = Mapping[str, str]
-_PATH = re.compile(r"/v2/(.+?)/(blobs/uploads|blobs|manifests|referrers|tags)/(.*)")
+_PATH = re.compile(r"/v2/(.+)/(blobs/uploads|blobs|manifests|referrers|tags)/([^/]*)")
 
 
 def _error(status: int, code: str) -> _Answer:
@@ -145,7 +145,8 @@ class Contents:
         digest, document = str(Digest.of(body)), read_object(body, "manifest")
         if reference.startswith("sha256:") and reference != digest:
             return _error(400, "DIGEST_INVALID")
-        parts = [*(document.get("layers") or ()), document.get("config")]
+        layers = [part for part in document.get("layers") or () if not _elsewhere(part)]
+        parts = [*layers, document.get("config")]
         if any(part and (name, part["digest"]) not in self.blobs for part in parts):
             return _error(400, "MANIFEST_BLOB_UNKNOWN")
         self.manifests[name, digest] = (headers.get("content-type", ""), body)
@@ -188,6 +189,12 @@ class Contents:
             entries = [entry for entry in entries if entry["artifactType"] == asked["artifactType"]]
         document = {"schemaVersion": 2, "mediaType": OCI_IMAGE_INDEX, "manifests": entries}
         return 200, said, _json(document)
+
+
+def _elsewhere(layer: Mapping[str, object]) -> bool:
+    """Whether a registry need not have a layer."""
+    kind = str(layer.get("mediaType"))
+    return "urls" in layer or "nondistributable" in kind or "foreign" in kind
 
 
 def _json(document: object) -> bytes:
@@ -256,7 +263,9 @@ def _scope_of(method: str, target: str) -> str:
     """What a request needs, as a registry would say it."""
     if target.startswith("/v2/_catalog"):
         return "registry:catalog:*"
-    found = re.match(r"/v2/(.+?)/(?:blobs|manifests|referrers|tags)/", target)
+    found = re.match(
+        r"/v2/(.+)/(?:blobs/uploads|blobs|manifests|referrers|tags)/[^/?]*(?:\?|$)", target
+    )
     if found is None:
         return ""
     upload = "/blobs/uploads/" in target
