@@ -68,10 +68,12 @@ def test_plan(applied: Cli) -> None:
         "lock",
         "image",
         "image_name",
+        "base",
         "action",
     } <= set(environment)
     assert environment["image"].startswith("sha256:")
-    assert set(environment["platforms"]["linux-64"]) == {"lock", "image"}
+    assert set(environment["base"]) == {"reference", "digest", "previous", "available"}
+    assert set(environment["platforms"]["linux-64"]) == {"lock", "image", "base"}
 
 
 def test_plan_with_all_steps(applied: Cli) -> None:
