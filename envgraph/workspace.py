@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.locking import LockReport
     from envgraph.diff.impact import Impact
+    from envgraph.lock.find import LockFinder, SavedLocks
+    from envgraph.lock.follow import Mode
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
-    from envgraph.refresh.desired import Desired
+    from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
+    from envgraph.refresh.rebase import Rebase
     from envgraph.registry.remotes import Remotes
     from envgraph_store import Digest, Store
 
@@ -174,10 +177,8 @@ class Workspace:
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import LockFinder, SavedLocks
-        from envgraph.plan.plan import make_plan
-        from envgraph.refresh.desired import desire, load_specs
-        from envgraph.refresh.observe import observe
+        from envgraph.lock.find import SavedLocks
+        from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
         locks: SavedLocks | None = None
@@ -187,15 +188,31 @@ class Workspace:
             question = Question(paths, saved.targets, saved.replace)
             locks = SavedLocks(saved.locks, saved.moves, saved.documents)
         loaded = load_specs(self.config, question.files, question.targets)
-        finder = LockFinder(
+        finder = self._lock_finder(locks, "follow" if follow_base else self.config.base_images)
+        plan = self._planned(loaded, finder, question)
+        if saved is not None:
+            saved.check(plan)
+        return plan
+
+    def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
+        from envgraph.lock.find import LockFinder
+
+        return LockFinder(
             self.config,
             self.store,
             offline=self.offline,
             now=self._now(),
-            saved=locks,
+            saved=saved,
             bases=lambda: self.bases,
-            moving="follow" if follow_base else self.config.base_images,
+            moving=moving,
         )
+
+    def _planned(self, loaded: Loaded, finder: FindsLocks, question: Question) -> Plan:
+        """The plan over what was loaded, with the locks that ``finder`` gives."""
+        from envgraph.plan.plan import make_plan
+        from envgraph.refresh.desired import desire
+        from envgraph.refresh.observe import observe
+
         desired = desire(self.config, loaded, finder)
         inventory = observe(
             self.store,
@@ -205,17 +222,42 @@ class Workspace:
             desired.subjects,
             everything=bool(question.replace),
         )
-        plan = make_plan(
+        self._desired, self._question = desired, question
+        return make_plan(
             desired.targets,
             desired.graph,
             inventory,
             replace=question.replace,
             diagnostics=(*self.diagnostics, *desired.diagnostics),
         )
-        self._desired, self._question = desired, question
-        if saved is not None:
-            saved.check(plan)
-        return plan
+
+    def plan_rebase(
+        self,
+        references: Sequence[str] = (),
+        *,
+        on: str | None = None,
+        base: str | None = None,
+    ) -> tuple[Plan, Rebase]:
+        """The plan that puts the same packages on another base, for :meth:`apply`.
+
+        ``references`` name environments (all that can be rebased, without any); ``on``
+        keeps those that stand on a base; ``base`` is the new one, else what each
+        environment's own reference means now. Solves nothing, writes nothing:
+        the rebase's edits are written by the caller, after apply.
+        """
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.impact import read_question
+        from envgraph.refresh.rebase import Rebaser, newest_names, read_new_base
+
+        root = self.config.root
+        names = newest_names(self.store, self.config.id, references) if references else None
+        new = None if base is None else read_new_base(base, root)
+        old = None if on is None else read_question(on, root, self.config.platforms)
+        rebaser = Rebaser(
+            self.config, self.store, self._lock_finder(), bases=self.bases, now=self._now()
+        )
+        rebase = rebaser.rebase(load_specs(self.config, ()), names, on=old, base=new)
+        return self._planned(rebase.loaded, rebase, Question(targets=tuple(rebase.locks))), rebase
 
     def _check_saved(self, saved: SavedPlan) -> None:
         if saved.workspace_id != self.config.id:
@@ -461,7 +503,7 @@ class Workspace:
             self.store,
             subjects_of(self.locks_of(records), specs),
             policy or DriftPolicy(),
-            base_now=what_means_now(lambda: self.remotes),
+            base_now=what_means_now(self.bases),
             now=self._now(),
             offline=self.offline,
             cache=default_cache(),

@@ -165,6 +165,21 @@ class LockFinder:
             diagnostics.append(_edited(lockfile_path(self._config.root, spec.name)))
         return FoundLocks(found, current, tuple(diagnostics))
 
+    def known(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
+    ) -> FoundLocks | None:
+        """The locks that are pinned; None where one would have to be solved, or was edited."""
+        committed = self._committed(spec.name)
+        found: dict[str, FoundLock] = {}
+        for platform in platforms:
+            key = pin_key_of(spec, platform, self._config, definition)
+            lock = self._known(spec.name, key, platform, committed)
+            if lock is None or lock.origin == "edited":
+                return None
+            found[platform] = lock
+        current = {platform: item.lock for platform, item in found.items()}
+        return FoundLocks(found, current == dict(committed.locks))
+
     def check(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
     ) -> Literal["unchanged", "missing", "stale"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
 from envgraph.image.nodes import (
@@ -14,7 +15,7 @@ from envgraph.image.nodes import (
     index_node,
     too_many_layers,
 )
-from envgraph.lock.find import FoundLocks, LockFinder, lockfile_path
+from envgraph.lock.find import FoundLocks, lockfile_path
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
@@ -30,6 +31,16 @@ from envgraph.model.nodes import Node
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.plan.target import LockedTarget, Target
 from envgraph.refresh.observe import Subject
+from envgraph_store import Digest
+
+
+class FindsLocks(Protocol):
+    """Gives the locks of an environment: :class:`~envgraph.lock.find.LockFinder`, or a rebase."""
+
+    def find(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str], /
+    ) -> FoundLocks:
+        """The lock of every platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
     return Loaded(tuple(specs), tuple(problems), tuple(dict.fromkeys(inputs)))
 
 
-def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desired:
+def desire(config: WorkspaceConfig, loaded: Loaded, finder: FindsLocks) -> Desired:
     """Find or solve every lock and lay out the graph; one bad environment stops no other."""
     gathered = _Gathered()
     problems = [d for d in loaded.diagnostics if d.code != "reserved-prefix"]

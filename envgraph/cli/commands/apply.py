@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
     from envgraph.workspace import Workspace
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """A number of threads; ValueError for a text that is none."""
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise ValueError("not a whole number from 1 to 1024")
     return int(text)
 
 
+AUTO_APPROVE: Final = Flag("--auto-approve", "do not ask", aliases=("-y",))
+PARALLELISM: Final = Flag(
+    "--parallelism", "steps at a time; default: one for each processor", "N", check=at_least_one
+)
 SIGNATURE: Final = Signature(
     operands=(Operand("FILE", "environment files, or one saved plan; default: all", "many"),),
     flags=(
-        Flag("--auto-approve", "do not ask", aliases=("-y",)),
-        Flag(
-            "--parallelism",
-            "steps at a time; default: one for each processor",
-            "N",
-            check=_at_least_one,
-        ),
+        AUTO_APPROVE,
+        PARALLELISM,
         TARGET,
         REPLACE,
         FOLLOW,
@@ -100,14 +101,20 @@ def run(arguments: Arguments, session: Session) -> int:
         check_replaced(plan, arguments.replace)
         if not plan.changes:
             return _nothing_to_do(plan, session, workspace)
-        if not _approved(plan, arguments, session, asked=saved is not None):
-            session.report([Diagnostic("not-approved", "not applied: the answer was not yes")])
+        if not approved(plan, session, ask=saved is None and not arguments.auto_approve):
             return 1
-        result = _apply(plan, arguments, session, workspace)
+        result = carry_out(plan, arguments.parallelism, session, workspace)
+    return conclude(result, plan, session)
+
+
+def conclude(
+    result: ApplyResult, plan: Plan, session: Session, more: Mapping[str, object] = {}
+) -> int:
+    """Report what was done and return the exit code; ``more`` goes into the JSON answer."""
     session.report(result.diagnostics)
     for failure in result.failures:
         session.report(failure.diagnostics)
-    _report(result, plan, session)
+    _report(result, plan, session, more)
     if result.interrupted:
         if not session.common.json:
             print_diagnostics(session.console, session.problems)
@@ -175,18 +182,26 @@ def _nothing_to_do(plan: Plan, session: Session, workspace: Workspace) -> int:
     return 0
 
 
-def _approved(plan: Plan, arguments: Arguments, session: Session, *, asked: bool) -> bool:
-    """Show the plan and ask, where there is somebody; what is asked about is always shown."""
+def approved(plan: Plan, session: Session, *, ask: bool, note: str = "") -> bool:
+    """Show the plan and ask, where there is somebody; what is asked about is always shown.
+
+    ``note`` stands below the plan. An answer that is not yes is reported.
+    """
     from envgraph.cli.views.plan import PlanView
 
     console = session.console
-    ask = not asked and not arguments.auto_approve and _somebody_is_there(session)
+    ask = ask and _somebody_is_there(session)
     if ask or not (session.common.json or session.common.quiet):
         PlanView(console, console.err, verbose=session.common.verbose).print(plan)
+        if note:
+            console.err(note)
     if not ask:
         return True
     console.err()
-    return _says_yes("Apply this? (yes/no) ", session)
+    if _says_yes("Apply this? (yes/no) ", session):
+        return True
+    session.report([Diagnostic("not-approved", "not applied: the answer was not yes")])
+    return False
 
 
 def _somebody_is_there(session: Session) -> bool:
@@ -196,18 +211,21 @@ def _somebody_is_there(session: Session) -> bool:
         return False
 
 
-def _apply(plan: Plan, arguments: Arguments, session: Session, workspace: Workspace) -> ApplyResult:
+def carry_out(plan: Plan, parallelism: int, session: Session, workspace: Workspace) -> ApplyResult:
+    """Apply with progress; ``parallelism`` 0: one thread for each processor."""
     from envgraph.cli.views.progress import progress_view
 
-    parallelism = arguments.parallelism or os.cpu_count() or 1
+    parallelism = parallelism or os.cpu_count() or 1
     with progress_view(session, plan) as view:
         return workspace.apply(plan, parallelism=parallelism, on_event=view.event)
 
 
-def _report(result: ApplyResult, plan: Plan, session: Session) -> None:
+def _report(
+    result: ApplyResult, plan: Plan, session: Session, more: Mapping[str, object] = {}
+) -> None:
     if session.common.json:
         said = [redacted(d) for d in (*session.problems, *session.notices)]
-        session.console.raw(json.dumps({**result.to_json(), "diagnostics": said}))
+        session.console.raw(json.dumps({**result.to_json(), **more, "diagnostics": said}))
         return
     from envgraph.cli.views.progress import show_result
 
