@@ -132,10 +132,15 @@ class Workspace:
 
     @cached_property
     def bases(self) -> RegistryBases:
-        """Base images in registries; what was asked is remembered until the end."""
+        """Base images in registries; what was asked is remembered until the next task."""
         from envgraph.lock.registry_bases import RegistryBases
 
         return RegistryBases(lambda: self.remotes)
+
+    def _ask_anew(self) -> None:
+        """What registries answered to an earlier task is not taken for this one."""
+        if "bases" in self.__dict__:
+            self.bases.forget()
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
@@ -197,6 +202,7 @@ class Workspace:
     def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
         from envgraph.lock.find import LockFinder
 
+        self._ask_anew()
         return LockFinder(
             self.config,
             self.store,
@@ -374,6 +380,7 @@ class Workspace:
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
+        self._ask_anew()
         loaded = load_specs(self.config, files)
         with self._alone("lock") if not check else nullcontext():
             return lock_environments(
@@ -454,6 +461,7 @@ class Workspace:
         from envgraph.apply.executor import ParallelMap, one_at_a_time
         from envgraph.image.bases import ensure_base
 
+        self._ask_anew()
         wanted = record.locks if platforms is None else platforms
         bases = [self.lock_of(record, platform).base for platform in wanted]
         with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
@@ -496,6 +504,7 @@ class Workspace:
         from envgraph.refresh.desired import load_specs
         from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
 
+        self._ask_anew()
         records = [self.find(ref) for ref in references] or self.list_environments()
         specs = load_specs(self.config, ()).specs
         return ask_drift(

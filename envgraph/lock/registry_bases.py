@@ -1,8 +1,8 @@
 """Base images in registries: a tag becomes a digest, once, and all that it names is checked.
 
 Manifest and config are read; of the layers nothing but what these two say. What was
-asked is remembered as long as the object lives, failures too: a thousand environments on
-one tag ask once, and a registry that is down is waited for once.
+asked is remembered until :meth:`RegistryBases.forget`, failures too: a thousand
+environments on one tag ask once, and a registry that is down is waited for once.
 """
 
 from __future__ import annotations
@@ -54,6 +54,13 @@ class RegistryBases:
         self._repositories: dict[tuple[str, str], BaseRepository] = {}
         self._known: dict[object, object] = {}
         self._down: dict[str, EnvgraphError] = {}
+
+    def forget(self) -> None:
+        """What was answered so far may have changed: the next question is asked anew."""
+        with self._lock:
+            self._repositories.clear()
+            self._known.clear()
+            self._down.clear()
 
     def resolve(self, reference: RegistryReference, platform: Platform) -> ResolvedBase:
         """The image that the reference means now; a digest beats the tag beside it.

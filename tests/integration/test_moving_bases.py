@@ -128,6 +128,19 @@ def test_followed_with_one_question_a_tag(
     assert desk.layers_opened(new) == []
 
 
+def test_one_workspace_asks_anew_for_each_plan(
+    desk: BaseDesk, layout: LayoutMaker, old: MadeImage
+) -> None:
+    """A notebook keeps its workspace open for days."""
+    desk.settings(base_images="follow")
+    desk.use()
+    desk.apply_here()
+    with desk.workspace() as workspace:
+        assert not workspace.plan().changes
+        move(desk, layout)
+        assert workspace.plan().changes
+
+
 def test_a_move_is_followed_together_with_other_changes(
     desk: BaseDesk, layout: LayoutMaker, old: MadeImage
 ) -> None:
