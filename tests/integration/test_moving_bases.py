@@ -161,6 +161,9 @@ def test_an_index_that_moved_for_others_only_is_no_change(
     desk.settings(base_images="follow")
     desk.use()
     desk.apply_here()
+    desk.calls()
+    assert not planned(desk).changes
+    assert desk.calls() == [f"resolve {REPOSITORY} 1"], "the lock knows the index, too"
     index = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",

@@ -185,6 +185,17 @@ def test_other_bytes_than_the_digest_that_was_asked_for(registry: Odd, layout: L
     assert isinstance(refused(registry, f"{HOST}/{REPOSITORY}@{text}"), IntegrityError)
 
 
+def test_a_digest_beats_the_tag_beside_it(registry: Odd, layout: LayoutMaker) -> None:
+    image, other = layout.add_image(TARS), layout.add_image(TARS[:1])
+    upload(layout, image.manifest, registry, "2")
+    upload(layout, other.manifest, registry, "1")
+    both = parse_registry_reference(f"{IMAGE}@{image.manifest.digest}")
+    assert (both.tag, both.digest) == ("1", str(image.manifest.digest))
+    bases = bases_of(registry)
+    assert bases.resolve(both, AMD64).locked.manifest == image.manifest.digest
+    assert bases.meant_now(both) == image.manifest.digest
+
+
 @pytest.mark.parametrize("delta", [-1, 1])
 def test_an_index_that_lies_about_a_length(registry: Odd, layout: LayoutMaker, delta: int) -> None:
     image = layout.add_image(TARS)
