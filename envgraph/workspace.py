@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from envgraph.apply.locking import LockReport
     from envgraph.apply.reports import PushReport
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder, SavedLocks
-    from envgraph.lock.follow import Mode
+    from envgraph.lock.find import LockFinder
+    from envgraph.lock.follow import Mode, SavedLocks
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -187,7 +187,7 @@ class Workspace:
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import SavedLocks
+        from envgraph.lock.follow import SavedLocks
         from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
@@ -539,10 +539,12 @@ class Workspace:
         """Make the base layers of a version's images be in the store; those that were fetched.
 
         An image on a base in a registry lies in the store without the base's layers until
-        somebody needs them. ``platforms``: of these images only.
+        somebody needs them: from the base's registry, or from the workspace's own, which
+        holds them with the image. ``platforms``: of these images only.
         """
         from envgraph.apply.executor import ParallelMap, one_at_a_time
         from envgraph.image.bases import ensure_base
+        from envgraph.lock.registry_bases import KeptLayers
 
         self._ask_anew()
         wanted = record.locks if platforms is None else platforms
@@ -552,6 +554,7 @@ class Workspace:
                 self.store,
                 bases,
                 self.bases,
+                others=[KeptLayers(lambda: self.remotes.workspace(), record.image_name)],
                 mapper=ParallelMap(parallelism),
                 on_event=one_at_a_time(on_event),
             )

@@ -169,6 +169,23 @@ def test_a_layer_with_another_content_is_not_kept(
     assert base.layers[0].hex not in desk.blobs()
 
 
+def test_the_workspaces_own_registry_has_the_layers_too(
+    desk: BaseDesk, layout: LayoutMaker, base: MadeImage
+) -> None:
+    """The base's registry is gone; the image was pushed once, layers and all."""
+    desk.use()
+    desk.apply_here()
+    desk.registry.contents.clear()
+    desk.settings(registry={"type": "memory", "name": "own"})
+    with desk.workspace() as workspace:
+        record = workspace.find("train")
+        with pytest.raises(ResolveError, match="no longer holds"):
+            workspace.ensure_base(record)
+        upload(layout, base.manifest, desk.plugin.registry("own"), "1", record.image_name)
+        assert set(workspace.ensure_base(record)) == set(base.layers)
+        assert not workspace.store.verify().bad
+
+
 def test_a_manifest_without_its_layer(desk: BaseDesk, base: MadeImage) -> None:
     desk.use()
     desk.apply_here()
