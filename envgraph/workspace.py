@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from envgraph.apply.locking import LockReport
     from envgraph.apply.reports import PushReport
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder, SavedLocks
-    from envgraph.lock.follow import Mode
+    from envgraph.lock.find import LockFinder
+    from envgraph.lock.follow import Mode, SavedLocks
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -135,10 +135,15 @@ class Workspace:
 
     @cached_property
     def bases(self) -> RegistryBases:
-        """Base images in registries; what was asked is remembered until the end."""
+        """Base images in registries; what was asked is remembered until the next task."""
         from envgraph.lock.registry_bases import RegistryBases
 
         return RegistryBases(lambda: self.remotes)
+
+    def _ask_anew(self) -> None:
+        """What registries answered to an earlier task is not taken for this one."""
+        if "bases" in self.__dict__:
+            self.bases.forget()
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
@@ -182,7 +187,7 @@ class Workspace:
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import SavedLocks
+        from envgraph.lock.follow import SavedLocks
         from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
@@ -202,6 +207,7 @@ class Workspace:
     def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
         from envgraph.lock.find import LockFinder
 
+        self._ask_anew()
         return LockFinder(
             self.config,
             self.store,
@@ -457,6 +463,7 @@ class Workspace:
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
+        self._ask_anew()
         loaded = load_specs(self.config, files)
         with self._alone("lock") if not check else nullcontext():
             return lock_environments(
@@ -532,11 +539,14 @@ class Workspace:
         """Make the base layers of a version's images be in the store; those that were fetched.
 
         An image on a base in a registry lies in the store without the base's layers until
-        somebody needs them. ``platforms``: of these images only.
+        somebody needs them: from the base's registry, or from the workspace's own, which
+        holds them with the image. ``platforms``: of these images only.
         """
         from envgraph.apply.executor import ParallelMap, one_at_a_time
         from envgraph.image.bases import ensure_base
+        from envgraph.lock.registry_bases import KeptLayers
 
+        self._ask_anew()
         wanted = record.locks if platforms is None else platforms
         bases = [self.lock_of(record, platform).base for platform in wanted]
         with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
@@ -544,6 +554,7 @@ class Workspace:
                 self.store,
                 bases,
                 self.bases,
+                others=[KeptLayers(lambda: self.remotes.workspace(), record.image_name)],
                 mapper=ParallelMap(parallelism),
                 on_event=one_at_a_time(on_event),
             )
@@ -579,6 +590,7 @@ class Workspace:
         from envgraph.refresh.desired import load_specs
         from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
 
+        self._ask_anew()
         records = [self.find(ref) for ref in references] or self.list_environments()
         specs = load_specs(self.config, ()).specs
         return ask_drift(

@@ -67,7 +67,7 @@ class Publisher:
                 else:
                     locks = lock_records[change.target.name]
                     record = self._register(batch, change, image, locks)
-                self._name_image(batch, record, image)
+                self._name_image(batch, record, image, _base_layers(change))
                 records.append(record)
             name = f"applied/{self._id}"
             ref = self._store.refs.get(name)
@@ -131,10 +131,17 @@ class Publisher:
             ref.value["ref_name"] for name, ref in refs.items() if not name.startswith(own)
         )
 
-    def _name_image(self, batch: Transaction, record: VersionRecord, image: BuiltImage) -> None:
+    def _name_image(
+        self,
+        batch: Transaction,
+        record: VersionRecord,
+        image: BuiltImage,
+        optional: frozenset[Digest],
+    ) -> None:
         """``workspace/env:version`` in the layout's index: the current version only.
 
         Where another workspace of the same name has taken that, ours carries its id.
+        ``optional``: layers that the registry of the base has.
         """
         ref_name = image_ref(self._id, record.environment)
         ref = self._store.refs.get(ref_name)
@@ -148,4 +155,11 @@ class Publisher:
             "size": image.size,
             "ref_name": shown,
         }
-        batch.set_ref(ref_name, value, expected=None if ref is None else ref.generation)
+        expected = None if ref is None else ref.generation
+        batch.set_ref(ref_name, value, expected=expected, optional=optional)
+
+
+def _base_layers(change: EnvironmentChange) -> frozenset[Digest]:
+    """The layers of bases in registries: they come when something needs them."""
+    bases = (locked.lock.base for locked in change.target.platforms.values())
+    return frozenset(la.digest for base in bases if base.in_registry for la in base.layers)
