@@ -18,14 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from envgraph.errors import Diagnostic, InputError, LockedError, StalePlanError
+from envgraph.errors import Diagnostic, InputError, LockedError, OfflineError, StalePlanError
 from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
 
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
+    from envgraph.apply.reports import PushReport
     from envgraph.diff.impact import Impact
     from envgraph.lock.find import LockFinder, SavedLocks
     from envgraph.lock.follow import Mode
@@ -34,13 +36,14 @@ if TYPE_CHECKING:
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
+    from envgraph.plan.inventory import Inventory
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.rebase import Rebase
-    from envgraph.registry.remotes import Remotes
+    from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
 
 DEFAULT_PARALLELISM: Final = 4
@@ -168,11 +171,13 @@ class Workspace:
         replace: Sequence[str] = (),
         saved: SavedPlan | None = None,
         follow_base: bool = False,
+        fresh: bool = False,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
 
         ``follow_base``: bases whose tags have moved are taken now, whatever
-        ``base_images`` says.
+        ``base_images`` says. ``fresh``: the registry is asked even for what it is
+        remembered to have.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
@@ -189,7 +194,7 @@ class Workspace:
             locks = SavedLocks(saved.locks, saved.moves, saved.documents)
         loaded = load_specs(self.config, question.files, question.targets)
         finder = self._lock_finder(locks, "follow" if follow_base else self.config.base_images)
-        plan = self._planned(loaded, finder, question)
+        plan = self._planned(loaded, finder, question, fresh=fresh)
         if saved is not None:
             saved.check(plan)
         return plan
@@ -207,7 +212,9 @@ class Workspace:
             moving=moving,
         )
 
-    def _planned(self, loaded: Loaded, finder: FindsLocks, question: Question) -> Plan:
+    def _planned(
+        self, loaded: Loaded, finder: FindsLocks, question: Question, *, fresh: bool = False
+    ) -> Plan:
         """The plan over what was loaded, with the locks that ``finder`` gives."""
         from envgraph.plan.plan import make_plan
         from envgraph.refresh.desired import desire
@@ -222,13 +229,14 @@ class Workspace:
             desired.subjects,
             everything=bool(question.replace),
         )
+        inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
         self._desired, self._question = desired, question
         return make_plan(
             desired.targets,
             desired.graph,
             inventory,
             replace=question.replace,
-            diagnostics=(*self.diagnostics, *desired.diagnostics),
+            diagnostics=(*self.diagnostics, *desired.diagnostics, *remarks),
         )
 
     def plan_rebase(
@@ -258,6 +266,48 @@ class Workspace:
         )
         rebase = rebaser.rebase(load_specs(self.config, ()), names, on=old, base=new)
         return self._planned(rebase.loaded, rebase, Question(targets=tuple(rebase.locks))), rebase
+
+    def _look_at_registry(
+        self, desired: Desired, inventory: Inventory, *, fresh: bool
+    ) -> tuple[Inventory, tuple[Diagnostic, ...]]:
+        """The inventory with what the workspace's registry has, where there is one."""
+        if self.config.registry is None:
+            return inventory, ()
+        from envgraph.apply.executor import ParallelMap
+        from envgraph.refresh.remote import look_at_registry
+
+        offline = False
+        try:
+            self.remotes.workspace()
+        except OfflineError:
+            offline = True
+        return look_at_registry(
+            self._registry,
+            self.config.registry,
+            self.store,
+            desired.graph,
+            desired.targets,
+            inventory,
+            now=self._now(),
+            offline=offline,
+            fresh=fresh,
+            mapper=ParallelMap(DEFAULT_PARALLELISM),
+        )
+
+    def _registry(self) -> Remote:
+        """The workspace's own registry; there is one."""
+        remote = self.remotes.workspace()
+        assert remote is not None
+        return remote
+
+    def _exchange(self) -> Exchange | None:
+        if self.config.registry is None:
+            return None
+        from envgraph.apply.exchange import Exchange
+
+        return Exchange(
+            self.config, self.store, self._registry, self.config.registry, now=self._now()
+        )
 
     def _check_saved(self, saved: SavedPlan) -> None:
         if saved.workspace_id != self.config.id:
@@ -304,6 +354,8 @@ class Workspace:
             return
         if self.config.base_images != "freeze" and self._has_moving_bases():
             return  # the registry has to be asked each time
+        if not plan.complete:
+            return  # with a registry that was not asked, nobody knows that there is nothing to do
         folders = () if question.files else glob_folders(self.config)
         write_snapshot(
             self.store_path,
@@ -355,9 +407,40 @@ class Workspace:
             parallelism=parallelism,
             on_event=on_event,
             bases=lambda: self.bases,
+            exchange=self._exchange(),
         )
         with self._alone("apply"):
             return applier.apply(plan, self._desired)
+
+    # -- to and from registries ------------------------------------------
+
+    def push(
+        self,
+        reference: str,
+        *,
+        to: str | None = None,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> PushReport:
+        """Bring a version into a registry: the workspace's own, or a named one.
+
+        NotFoundError where there is no such version or registry.
+        """
+        record = self.find(reference)
+        exchange = self._exchange_with(to)
+        with self.store.lease(f"push of {reference}", timeout=self._lock_timeout):
+            return exchange.push_records([record], parallelism, on_event)
+
+    def _exchange_with(self, name: str | None) -> Exchange:
+        from envgraph.apply.exchange import Exchange
+        from envgraph.registry.remotes import WORKSPACE
+
+        remotes = self.remotes
+        wanted = WORKSPACE if name is None else name
+        provider = self.config.registries.get(wanted) or self.config.registry
+        remote = remotes.named(wanted)
+        assert provider is not None
+        return Exchange(self.config, self.store, lambda: remote, provider, now=self._now())
 
     def lock(
         self,

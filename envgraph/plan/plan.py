@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from envgraph.diff.packages import PackageChange, compare_packages
@@ -102,6 +102,17 @@ class Plan:
     graph: BuildGraph
     diagnostics: tuple[Diagnostic, ...] = ()
     generation: str = ""
+    pulls: Mapping[NodeKey, Digest] = field(default_factory=dict)
+    """Final images that come out of the registry, and what they are there."""
+
+    complete: bool = True
+    """Nothing was left out because the registry could not be asked."""
+
+    @property
+    def pushed(self) -> tuple[EnvironmentChange, ...]:
+        """The environments whose version goes to the registry."""
+        names = {name for s in self.steps if s.action == "push" for name in s.environments}
+        return tuple(change for change in self.environments if change.target.name in names)
 
     @property
     def changes(self) -> bool:
@@ -157,7 +168,7 @@ def make_plan(
     problems = list(diagnostics)
     changes = []
     for target in targets:
-        change = _change(target, inventory)
+        change = change_of(target, inventory)
         if change.is_refused:
             problems.append(_taken(target, change))
             continue  # nothing of it is done: not its pins, layers or names
@@ -175,12 +186,25 @@ def make_plan(
         and (before := _base_before(change.target, platform, inventory)) is not None
     }
     steps = [step for change in changes for step in lock_steps(change.target)]
-    steps += node_steps(graph, inventory, moved, frozenset(replace), bases)
+    nodes = node_steps(graph, inventory, moved, frozenset(replace), bases)
+    steps += nodes.steps
     steps += [_tag_step(change) for change in changes]
-    return Plan(tuple(changes), tuple(steps), graph, tuple(problems), inventory.generation)
+    pushes = [step for change in changes if (step := push_step(change, inventory)) is not None]
+    steps += pushes
+    view = inventory.registry
+    return Plan(
+        tuple(changes),
+        tuple(steps),
+        graph,
+        tuple(problems),
+        inventory.generation,
+        nodes.pulls,
+        view is None or not view.offline or all(_is_whole(c, inventory) for c in changes),
+    )
 
 
-def _change(target: Target, inventory: Inventory) -> EnvironmentChange:
+def change_of(target: Target, inventory: Inventory) -> EnvironmentChange:
+    """What happens to one environment, given what is there."""
     latest = inventory.latest.get(target.name)
     taken = inventory.taken.get(target.name, {})
     asked = target.spec.version
@@ -311,3 +335,25 @@ def _tag_step(change: EnvironmentChange) -> Step:
         action, reason = "tag", f"{', '.join(change.changed) or 'version'} changed"
     name = f"{target.name}:{change.version}"
     return Step(key, "version", name, action, reason, None, (target.name,))
+
+
+def _is_whole(change: EnvironmentChange, inventory: Inventory) -> bool:
+    view = inventory.registry
+    return view is not None and change.target.name in view.whole
+
+
+def push_step(change: EnvironmentChange, inventory: Inventory) -> Step | None:
+    """The step that brings a version into the registry; None where it is there, or none is."""
+    view = inventory.registry
+    if view is None or view.offline or _is_whole(change, inventory):
+        return None
+    target = change.target
+    key = node_key("push", {"name": target.name, "version": change.version, "image": target.image})
+    size: int | None = view.sizes.get(target.name)
+    reason = "not in the registry"
+    if view.silent:
+        reason = "not known to be in the registry"
+    elif target.image in view.images:
+        reason, size = "the image is in the registry, not under this version", 0
+    name = f"{target.name}:{change.version}"
+    return Step(key, "image", name, "push", reason, size, (target.name,))

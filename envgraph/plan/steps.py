@@ -80,34 +80,56 @@ def lock_steps(target: Target) -> list[Step]:
     return steps
 
 
+@dataclass(frozen=True, slots=True)
+class NodeSteps:
+    """One step for each node, and which final images come out of the registry."""
+
+    steps: tuple[Step, ...]
+    pulls: Mapping[NodeKey, Digest]
+
+
 def node_steps(
     graph: BuildGraph,
     inventory: Inventory,
     changes: Iterable[PackageChange],
     replace: frozenset[str],
     bases: Mapping[Digest, LockedBase] = {},
-) -> list[Step]:
+) -> NodeSteps:
     """One step for each node: kept, pulled or built. ``changes`` explain the new packages.
 
     ``bases`` explain new bases: by their manifest, the one that they take the place of.
     """
-    wanted = _needed(graph, inventory, replace)
+    wanted, pulls = _needed(graph, inventory, replace)
     before = {
         change.after: change.before
         for change in changes
         if change.before is not None and change.after is not None
     }
+    come = {node.key for node in graph.reachable(pulls)}
     steps = []
     for node in graph:
         names = graph.environments(node.key)
         forced = _is_forced(node, graph, replace)
+        if node.key in pulls:
+            size = _inputs(graph, node)
+            step = Step(node.key, node.kind, node.name, "pull", "in the registry", size, names)
+            steps.append(step)
+            continue
         if node.key not in wanted:
-            steps.append(Step(node.key, node.kind, node.name, "keep", "in the store", None, names))
+            there = node.key in inventory.built or node.key not in come
+            reason = "in the store" if there else "comes with the image"
+            steps.append(Step(node.key, node.kind, node.name, "keep", reason, None, names))
             continue
         action: Action = "pull" if node.kind == "base-image" else "build"
         reason = "asked to be replaced" if forced else _reason(node, before, wanted, bases)
         steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
-    return steps
+    return NodeSteps(tuple(steps), pulls)
+
+
+def _inputs(graph: BuildGraph, node: Node) -> int:
+    """Bytes of what the layers of an image were made from: about what it weighs."""
+    below = graph.reachable([node.key])
+    return sum(part.size or 0 for part in below if part.package is not None)
 
 
 def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
@@ -116,11 +138,14 @@ def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
     return node.name in replace or (bool(names) and replace.issuperset(names))
 
 
-def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) -> frozenset[NodeKey]:
+def _needed(
+    graph: BuildGraph, inventory: Inventory, replace: frozenset[str]
+) -> tuple[frozenset[NodeKey], dict[NodeKey, Digest]]:
     """What must be made: final nodes that are missing, and what they lack in turn.
 
     The inputs of a node that is there are not looked at: a joined layer stands
-    without the layers that it was joined from.
+    without the layers that it was joined from. A final image that the registry has is
+    pulled instead, and what comes with it need not be made for any other image either.
     """
     forced = {node.key for node in graph if _is_forced(node, graph, replace)}
     needed: set[NodeKey] = set()
@@ -135,17 +160,35 @@ def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) ->
             )
         return tainted[key]
 
+    roots = [key for keys in graph.roots.values() for key in keys]
+    remote = {} if inventory.registry is None else inventory.registry.images
+    pulls = {
+        key: remote[key]
+        for key in roots
+        if key in remote and key not in inventory.built and not is_tainted(key)
+    }
+    there = set(inventory.built) | _coming(graph, pulls)
+
     def visit(key: NodeKey) -> None:
-        if key in needed or (key in inventory.built and not is_tainted(key)):
+        if key in needed or (key in there and not is_tainted(key)):
             return
         needed.add(key)
         for need in graph[key].needs:
             visit(need)
 
-    for keys in graph.roots.values():
-        for key in keys:
-            visit(key)
-    return frozenset(needed)
+    for key in roots:
+        visit(key)
+    return frozenset(needed), pulls
+
+
+def _coming(graph: BuildGraph, pulls: Iterable[NodeKey]) -> set[NodeKey]:
+    """The nodes whose results are in pulled images: not what their layers were joined from."""
+    found: set[NodeKey] = set()
+    for key in pulls:
+        images = [key] if graph[key].kind == "image" else list(graph[key].needs)
+        found |= {key, *images}
+        found.update(need for image in images for need in graph[image].needs)
+    return found
 
 
 def _reason(

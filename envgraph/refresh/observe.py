@@ -25,6 +25,22 @@ LAYER_SCHEMA: Final = "envgraph.layer/1"
 IMAGE_SCHEMA: Final = "envgraph.image/1"
 
 
+def layer_record(layer: StoredLayer, members: Iterable[Digest] = ()) -> dict[str, object]:
+    """The action record of a node that made a layer."""
+    joined = [str(digest) for digest in members]
+    return {"schema": LAYER_SCHEMA, "members": joined} | layer.to_json()
+
+
+def image_record(manifest: bytes, needs: Iterable[Digest]) -> dict[str, object]:
+    """The action record of an image or index; ``needs`` is what must be there with it."""
+    return {
+        "schema": IMAGE_SCHEMA,
+        "manifest": str(Digest.of(manifest)),
+        "size": len(manifest),
+        "needs": [str(need) for need in dict.fromkeys(needs)],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One platform of one environment: what was asked, its lock, runtime and nodes."""
