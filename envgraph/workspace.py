@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
+    from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.rebase import Rebase
+    from envgraph.refresh.remote import PushMemo
     from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
 
@@ -619,6 +621,37 @@ class Workspace:
         asked = read_question(base, self.config.root, self.config.platforms)
         specs = load_specs(self.config, ()).specs
         return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+
+    # -- the registry ----------------------------------------------------
+
+    def registry_garbage(self, *, grace_days: float) -> RegistryGarbage:
+        """Images in the workspace's registry that nothing here needs; changes nothing."""
+        from datetime import timedelta
+
+        from envgraph.apply.executor import ParallelMap
+        from envgraph.refresh.garbage import find_garbage
+
+        return find_garbage(
+            self.remotes.named("registry"),
+            self.store,
+            self.config.id,
+            now=self._now(),
+            grace=timedelta(days=grace_days),
+            mapper=ParallelMap(DEFAULT_PARALLELISM),
+        )
+
+    def delete_from_registry(self, image: UnneededImage) -> None:
+        """Delete one image that :meth:`registry_garbage` found."""
+        from envgraph.refresh.garbage import delete_image
+
+        delete_image(self.remotes.named("registry"), image, self._push_memo())
+
+    def _push_memo(self) -> PushMemo | None:
+        from envgraph.refresh.remote import PushMemo
+
+        if self.config.registry is None:
+            return None
+        return PushMemo(self.store, self.config.registry, self._now())
 
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""
