@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envgraph.api.events import Event
 from envgraph.apply.build import NodeBuilder
 from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
+from envgraph.apply.reports import PushReport
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
-from envgraph.lock.images import RegistryResolver
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -26,6 +26,11 @@ from envgraph.plan.plan import EnvironmentChange, Plan, link_script_warnings
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.apply.exchange import Exchange
+    from envgraph.apply.transfer import Transfer
+    from envgraph.lock.images import RegistryResolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,14 @@ class ApplyResult:
     failures: tuple[EnvgraphError, ...]
     diagnostics: tuple[Diagnostic, ...]
     interrupted: bool
+    pulled: int = 0
+    """Images that came out of the registry."""
+
+    pushed: int = 0
+    """Versions that the registry has now and had not."""
+
+    bytes_moved: int = 0
+    """Between the store and the registry, both ways."""
 
     def to_json(self) -> dict[str, Any]:
         """The result line of ``apply --json``."""
@@ -53,6 +66,9 @@ class ApplyResult:
             "built": self.built,
             "reused": self.reused,
             "bytes_written": self.bytes_written,
+            "pulled": self.pulled,
+            "pushed": self.pushed,
+            "bytes_moved": self.bytes_moved,
             "seconds": round(self.seconds, 3),
         }
 
@@ -70,11 +86,13 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
-        bases: RegistryResolver | None = None,
+        bases: Callable[[], RegistryResolver] | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back.
 
-        ``bases`` finds what the store lacks of bases in registries.
+        ``bases`` gives what finds what the store lacks of bases in registries;
+        ``exchange`` is the workspace's registry, where it has one.
         """
         self._config = config
         self._store = store
@@ -84,6 +102,7 @@ class Applier:
         self._parallelism = parallelism
         self._bases = bases
         self._on_event = one_at_a_time(on_event)
+        self._exchange = exchange
 
     def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
         """Do what the plan says, and make every result durable.
@@ -94,8 +113,12 @@ class Applier:
         began = self._clock()
         self._check_fresh(plan)
         records = pin(self._config, self._store, _to_pin(plan, edited=False))
-        outcome, builder = self._build(plan, desired)
+        pulled = self._pull(plan, desired)
+        outcome, builder = self._build(plan, desired, pulled)
         registered, failures = self._publish(plan, outcome, records, builder.observer)
+        pushed = PushReport()
+        if plan.pushed and not outcome.interrupted and self._exchange is not None:
+            pushed = self._exchange.push(plan, self._parallelism, self._on_event)
         return ApplyResult(
             environments=tuple(registered),
             built=builder.layers_built,
@@ -104,13 +127,21 @@ class Applier:
             ),
             bytes_written=builder.bytes_written,
             seconds=self._clock() - began,
-            failures=tuple(failures),
+            failures=(*failures, *pushed.failures),
             diagnostics=(
                 *builder.remarks,
                 *link_script_warnings(plan.graph, builder.link_scripts),
             ),
-            interrupted=outcome.interrupted,
+            interrupted=outcome.interrupted or pushed.interrupted,
+            pulled=len(plan.pulls) if pulled is not None and pulled.outcome.whole else 0,
+            pushed=pushed.count,
+            bytes_moved=pushed.bytes_moved + (0 if pulled is None else pulled.bytes_moved),
         )
+
+    def _pull(self, plan: Plan, desired: Desired) -> Transfer | None:
+        if not plan.pulls or self._exchange is None:
+            return None
+        return self._exchange.pull(plan, desired, self._parallelism, self._on_event)
 
     def _check_fresh(self, plan: Plan) -> None:
         for change in plan.environments:
@@ -124,9 +155,12 @@ class Applier:
 
     # -- building --------------------------------------------------------
 
-    def _build(self, plan: Plan, desired: Desired) -> tuple[Outcome, NodeBuilder]:
+    def _build(
+        self, plan: Plan, desired: Desired, pulled: Transfer | None
+    ) -> tuple[Outcome, NodeBuilder]:
         graph = plan.graph
         wanted = {step.key for step in plan.steps if step.action in ("build", "pull")}
+        wanted -= plan.pulls.keys()
         nodes = [node for node in graph if node.key in wanted]
         with Toolchains(self._store, self._parallelism) as toolchains:
             builder = NodeBuilder(
@@ -143,6 +177,8 @@ class Applier:
                 executor = Executor(
                     self._parallelism, builder.fetch, builder.settle, self._on_event
                 )
+                if pulled is not None and not pulled.outcome.whole:
+                    return pulled.outcome, builder
                 outcome = executor.run([self._archives(nodes, desired)])
                 if not outcome.failed and not outcome.interrupted and nodes:
                     executor = Executor(

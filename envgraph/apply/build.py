@@ -11,12 +11,13 @@ apply of known packages then fetches nothing and reads no archive, and starts so
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from envgraph.api.events import Event
+from envgraph.apply.batches import Batches
+from envgraph.apply.counter import Counter
 from envgraph.apply.overlaps import Member, check_overlaps
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
@@ -25,13 +26,13 @@ from envgraph.image.content import LayerContent
 from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
 from envgraph.image.manifest import Descriptor, image_index
-from envgraph.image.nodes import package_options
+from envgraph.image.nodes import layer_title, package_options
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
-from envgraph.refresh.observe import IMAGE_SCHEMA, LAYER_SCHEMA, Observer, Subject, base_blobs
+from envgraph.refresh.observe import Observer, Subject, base_blobs, image_record, layer_record
 from envgraph_store import Digest, Store, Transaction
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class NodeBuilder:
         *,
         offline: bool,
         on_event: Callable[[Event], None],
-        bases: RegistryResolver | None = None,
+        bases: Callable[[], RegistryResolver] | None = None,
     ) -> None:
         """Bind the parts; opens nothing."""
         self._bases = bases
@@ -63,9 +64,7 @@ class NodeBuilder:
         self._offline = offline
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._mine = threading.local()
-        self._open: _Batch | None = None
-        self._closed: list[_Batch] = []
+        self._batches = Batches(store)
         self.observer = Observer(store)
         """What lies in the store; it looks again whenever a batch was settled."""
 
@@ -75,53 +74,18 @@ class NodeBuilder:
         self.remarks: list[Diagnostic] = []
         self.link_scripts: dict[NodeKey, tuple[str, ...]] = {}
 
-    # -- batches ---------------------------------------------------------
-
     def settle(self, close: bool) -> None:
-        """Make whole batches durable and visible; with ``close`` the open one ends too.
-
-        A batch is whole when the last node that writes into it is done; nodes that
-        start later write into the next one, so nobody waits for the disk.
-        """
-        with self._lock:
-            if close and self._open is not None:
-                self._closed.append(self._open)
-                self._open = None
-            whole = [batch for batch in self._closed if batch.writers == 0]
-            self._closed = [batch for batch in self._closed if batch.writers]
-        for batch in whole:
-            with batch.transaction as transaction:
-                transaction.commit()
-        if whole:
+        """Make whole batches durable and visible; with ``close`` the open one ends too."""
+        if self._batches.settle(close):
             self.observer.look_again()
 
     def close(self) -> None:
         """Drop what was not settled."""
-        with self._lock:
-            left = [*self._closed, *([self._open] if self._open else [])]
-            self._closed, self._open = [], None
-        for batch in left:
-            batch.transaction.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What this thread writes until the end belongs to one batch."""
-        with self._lock:
-            if self._open is None:
-                self._open = _Batch(self._store.transaction())
-            batch = self._open
-            batch.writers += 1
-        self._mine.transaction = batch.transaction
-        try:
-            yield
-        finally:
-            with self._lock:
-                batch.writers -= 1
+        self._batches.close()
 
     @property
     def _batch(self) -> Transaction:
-        transaction: Transaction = self._mine.transaction
-        return transaction
+        return self._batches.mine
 
     # -- archives --------------------------------------------------------
 
@@ -135,7 +99,7 @@ class NodeBuilder:
         users = self._users.get(node.needs[0])
         size = package.size or None
         with (
-            self._writing(),
+            self._batches.writing(),
             self._batch.writer("packages", expect=package.sha256, size=size) as writer,
         ):
             fetch_package(
@@ -144,7 +108,7 @@ class NodeBuilder:
                 writer.write,
                 offline=self._offline,
                 conda=None if users is None else users.spec.conda,
-                progress=_Counter(self._on_event, node),
+                progress=Counter(self._on_event, node),
             )
             writer.finish()
 
@@ -164,21 +128,26 @@ class NodeBuilder:
         maker = makers.get(node.kind)
         if maker is None:
             raise BuildError(f"nothing here builds a {node.kind}", code="no-builder")
-        with self._writing():
+        with self._batches.writing():
             maker(node)
 
     def _base(self, node: Node) -> None:
         base = node.base
         if base is None or base.is_scratch:
             return
+        if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
+            return  # kept with the lock
         from envgraph.image.bases import copy_base
         from envgraph.lock.images import open_base
 
-        subject = self._users[node.key]
-        if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
-            return  # kept with the lock
+        subject = next(
+            found
+            for found in self._subjects.values()
+            if found.nodes.base == node.key and found.lock.base.reference == base.reference
+        )
         path, platform = subject.spec.image_path, subject.lock.platform
-        resolved = open_base(base, path, platform, registry=self._bases)
+        registry = None if self._bases is None else self._bases()
+        resolved = open_base(base, path, platform, registry=registry)
         if base.in_registry:
             for data in resolved.documents.values():
                 self._batch.add_bytes(data)
@@ -230,7 +199,7 @@ class NodeBuilder:
         members: Sequence[Digest] = (),
     ) -> None:
         batch = self._batch
-        count = _Counter(self._on_event, node)  # a layer is about as large as its archive
+        count = Counter(self._on_event, node)  # a layer is about as large as its archive
         with batch.writer("blobs") as writer:
 
             def write(data: bytes) -> None:
@@ -240,22 +209,13 @@ class NodeBuilder:
             content = make(write)
             digest = writer.finish()
         listing = batch.add_bytes(content.listing())
-        layer = StoredLayer(digest, content, listing, self._title(node))
-        record = {"schema": LAYER_SCHEMA, "members": [str(d) for d in members]}
-        batch.put_action(str(node.key), record | layer.to_json())
+        layer = StoredLayer(digest, content, listing, layer_title(node, self._graph))
+        batch.put_action(str(node.key), layer_record(layer, members))
         with self._lock:
             self.layers_built += 1
             if node.package is not None and content.post_link_scripts:
                 self.link_scripts[node.key] = content.post_link_scripts
             self.bytes_written += content.size
-
-    def _title(self, node: Node) -> str:
-        if node.package is not None:
-            return node.package.title
-        if node.kind == "layer-group":
-            members = (self._graph[key].package for key in node.needs)
-            return ", ".join(member.title for member in members if member is not None)
-        return node.name
 
     # -- images ----------------------------------------------------------
 
@@ -298,14 +258,8 @@ class NodeBuilder:
         batch = self._batch
         for part in filter(None, parts):
             batch.add_bytes(part)
-        digest = batch.add_bytes(manifest)
-        record = {
-            "schema": IMAGE_SCHEMA,
-            "manifest": str(digest),
-            "size": len(manifest),
-            "needs": [str(need) for need in dict.fromkeys(needs)],
-        }
-        batch.put_action(str(node.key), record)
+        batch.add_bytes(manifest)
+        batch.put_action(str(node.key), image_record(manifest, needs))
         with self._lock:
             self.bytes_written += len(manifest) + sum(map(len, parts))
 
@@ -327,35 +281,6 @@ class NodeBuilder:
         remarks = check_overlaps(members, blobs.read, blobs.open, options, subject.spec.source)
         with self._lock:
             self.remarks += remarks
-
-
-@dataclass(slots=True)
-class _Batch:
-    """One transaction, and how many nodes are writing into it."""
-
-    transaction: Transaction
-    writers: int = 0
-
-
-class _Counter:
-    """Adds up the bytes of one step into progress events, one for each fiftieth or MiB."""
-
-    def __init__(self, on_event: Callable[[Event], None], node: Node) -> None:
-        self._on_event = on_event
-        self._node = node
-        self._total = node.size or 0
-        self._done = 0
-        self._told = 0
-        self._stride = max(1 << 20, self._total // 50)
-
-    def __call__(self, count: int) -> None:
-        self._done = min(self._done + count, self._total)
-        if self._done - self._told >= self._stride or self._told < self._done == self._total:
-            self._told = self._done
-            node = self._node
-            self._on_event(
-                Event("progress", str(node.key), node.kind, node.name, self._done, self._total)
-            )
 
 
 def _package_of(node: Node) -> LockedPackage:

@@ -40,6 +40,11 @@ class Outcome:
     nodes: dict[NodeKey, Node] = field(default_factory=dict)
     """The nodes that failed."""
 
+    @property
+    def whole(self) -> bool:
+        """Everything was done."""
+        return not self.failed and not self.interrupted
+
 
 class Executor:
     """Runs nodes on a bounded number of threads that it owns."""
@@ -190,7 +195,9 @@ def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
 def node_failure(node: Node, error: Exception) -> EnvgraphError:
     """An error of ours with the node that it happened in; a bug is handed on as it is."""
     if isinstance(error, EnvgraphError):
-        place = f"while building {node.kind} {node.name}"
+        moved = node.kind in ("pull", "push")
+        place = f"while {node.kind if moved else 'build'}ing "
+        place += node.name if moved else f"{node.kind} {node.name}"
         diagnostics = tuple(
             Diagnostic(
                 d.code,

@@ -124,7 +124,7 @@ class LayerWriter:
         if len(_SPARE) < _MAX_SPARE:
             _SPARE.append(self._buffer)
         paths = tuple(sorted(self._paths))
-        env_vars, bad = _environment(self._env_documents)
+        env_vars, bad = environment_of(self._env_documents)
         return LayerContent(
             diff_id=Digest.from_hex(self._hash.hexdigest()),
             raw_size=self._raw,
@@ -135,11 +135,9 @@ class LayerWriter:
             files=len(paths),
             directories=self.directories,
             env_vars=env_vars,
-            activate_scripts=_below(ACTIVATE, paths),
-            deactivate_scripts=_below(DEACTIVATE, paths),
-            post_link_scripts=tuple(
-                p for p in paths if p.startswith("bin/.") and p.endswith(_SCRIPT_ENDS)
-            ),
+            activate_scripts=scripts_below(ACTIVATE, paths),
+            deactivate_scripts=scripts_below(DEACTIVATE, paths),
+            post_link_scripts=tuple(path for path in paths if is_link_script(path)),
             notes=(*notes, *bad, *folded_collisions(paths)),
             paths=paths,
         )
@@ -197,12 +195,18 @@ def _raw(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _below(folder: str, paths: tuple[str, ...]) -> tuple[str, ...]:
+def is_link_script(path: str) -> bool:
+    """Whether an installer would run this file when it links or unlinks the package."""
+    return path.startswith("bin/.") and path.endswith(_SCRIPT_ENDS)
+
+
+def scripts_below(folder: str, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The shell scripts in a folder such as :data:`ACTIVATE`."""
     return tuple(path for path in paths if path.startswith(folder) and path.endswith(".sh"))
 
 
-def _environment(documents: dict[str, bytes]) -> tuple[dict[str, str], list[str]]:
-    """The variables of all documents in the order of their names, as conda reads them."""
+def environment_of(documents: dict[str, bytes]) -> tuple[dict[str, str], list[str]]:
+    """The variables of all documents in the order of their names, and remarks on bad ones."""
     variables: dict[str, str] = {}
     bad: list[str] = []
     for path in sorted(documents):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from envgraph.image.compress import default_compression
 from envgraph.image.group import assign_groups
@@ -108,11 +108,37 @@ def _package_node(package: LockedPackage, options: LayerOptions) -> Node:
     return Node(key, "conda-package", package.name, (), package.size, package)
 
 
+def layer_title(node: Node, nodes: NodesByKey) -> str:
+    """What a person calls a layer: its packages with version and build, or the node's name."""
+    if node.package is not None:
+        return node.package.title
+    if node.kind == "layer-group":
+        members = (nodes[key].package for key in node.needs)
+        return ", ".join(member.title for member in members if member is not None)
+    return node.name
+
+
+class NodesByKey(Protocol):
+    """A graph, or a mapping."""
+
+    def __getitem__(self, key: NodeKey, /) -> Node:
+        """The node of that key."""
+        ...
+
+
 def image_nodes(
-    lock: LockedEnvironment, runtime: Digest, options: ImageOptions, host: str
+    lock: LockedEnvironment,
+    runtime: Digest,
+    options: ImageOptions,
+    host: str,
+    *,
+    layer_opts: LayerOptions | None = None,
 ) -> ImageNodes:
-    """The graph of one image: base, root layer, packages, joined layers, image."""
-    layer_opts = layer_options(lock, options, host)
+    """The graph of one image: base, root layer, packages, joined layers, image.
+
+    ``layer_opts``: how the layers were made, where that was not here.
+    """
+    layer_opts = layer_opts or layer_options(lock, options, host)
     if not lock.packages:
         return _unchanged_base(lock, runtime, options, layer_opts)
     base = _base_node(lock.base)

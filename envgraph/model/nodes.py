@@ -20,6 +20,9 @@ NodeKind = Literal[
     "activation-layer",
     "image",
     "image-index",
+    "pull",
+    "push",
+    "question",
 ]
 
 

@@ -12,6 +12,26 @@ from envgraph_store.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryView:
+    """What the workspace's registry holds of what a plan wants to know."""
+
+    images: Mapping[NodeKey, Digest] = field(default_factory=dict)
+    """Final images that it has, of those that were asked for, by their nodes' keys."""
+
+    whole: frozenset[str] = frozenset()
+    """Environments whose registered version is there, tag and all."""
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of our layers in an environment's image, by its name: what is sent at most."""
+
+    silent: str = ""
+    """Why it was not asked, or gave no answer: what is whole is remembered then."""
+
+    offline: bool = False
+    """It may not be asked: nothing is pushed or pulled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """What the store holds of what a plan wants to know.
 
@@ -32,3 +52,5 @@ class Inventory:
     """Environments whose newest image has lost its name in the layout's index."""
 
     generation: str = ""
+    registry: RegistryView | None = None
+    """None where the workspace has no registry."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
+from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.steps import ACTIONS, LAYER_KINDS, Action, Step, lock_steps, node_steps
@@ -36,6 +37,8 @@ class EnvironmentChange:
     """The version that it was compared with: the one asked for, else the newest."""
 
     note: str = ""
+    base_before: LockedBase | None = None
+    """The base that the first platform's lock takes the place of; None where it stays."""
 
     @property
     def is_refused(self) -> bool:
@@ -58,12 +61,17 @@ class EnvironmentChange:
             "lock": str(target.first.identity),
             "image": _text(self.images[first]),
             "image_name": target.image_name,
+            "base": self._base(),
             "action": self.action,
             "changed": list(self.changed),
             "note": self.note,
             "index": _text(self.image) if len(target.platforms) > 1 else None,
             "platforms": {
-                platform: {"lock": str(locked.identity), "image": _text(self.images[platform])}
+                platform: {
+                    "lock": str(locked.identity),
+                    "image": _text(self.images[platform]),
+                    "base": _text(locked.lock.base.manifest),
+                }
                 for platform, locked in target.platforms.items()
             },
             "packages": {
@@ -71,6 +79,17 @@ class EnvironmentChange:
                 "removed": [c.to_json() for c in self.packages if c.kind == "removed"],
                 "changed": [c.to_json() for c in self.packages if c.kind == "changed"],
             },
+        }
+
+    def _base(self) -> dict[str, Any]:
+        """The first platform's base; ``available`` is what its tag means, where not taken."""
+        first = self.target.first
+        before, available = self.base_before, first.available
+        return {
+            "reference": first.lock.base.reference,
+            "digest": _text(first.lock.base.manifest),
+            "previous": None if before is None else _text(before.manifest),
+            "available": None if available is None else _text(available.manifest),
         }
 
 
@@ -83,6 +102,17 @@ class Plan:
     graph: BuildGraph
     diagnostics: tuple[Diagnostic, ...] = ()
     generation: str = ""
+    pulls: Mapping[NodeKey, Digest] = field(default_factory=dict)
+    """Final images that come out of the registry, and what they are there."""
+
+    complete: bool = True
+    """Nothing was left out because the registry could not be asked."""
+
+    @property
+    def pushed(self) -> tuple[EnvironmentChange, ...]:
+        """The environments whose version goes to the registry."""
+        names = {name for s in self.steps if s.action == "push" for name in s.environments}
+        return tuple(change for change in self.environments if change.target.name in names)
 
     @property
     def changes(self) -> bool:
@@ -138,7 +168,7 @@ def make_plan(
     problems = list(diagnostics)
     changes = []
     for target in targets:
-        change = _change(target, inventory)
+        change = change_of(target, inventory)
         if change.is_refused:
             problems.append(_taken(target, change))
             continue  # nothing of it is done: not its pins, layers or names
@@ -148,13 +178,33 @@ def make_plan(
     graph = graph.restricted([change.target.name for change in changes])
     problems += link_script_warnings(graph, inventory.link_scripts)
     moved = [package for change in changes for package in change.packages]
+    bases = {
+        locked.lock.base.manifest: before
+        for change in changes
+        for platform, locked in change.target.platforms.items()
+        if locked.lock.base.manifest is not None
+        and (before := _base_before(change.target, platform, inventory)) is not None
+    }
     steps = [step for change in changes for step in lock_steps(change.target)]
-    steps += node_steps(graph, inventory, moved, frozenset(replace))
+    nodes = node_steps(graph, inventory, moved, frozenset(replace), bases)
+    steps += nodes.steps
     steps += [_tag_step(change) for change in changes]
-    return Plan(tuple(changes), tuple(steps), graph, tuple(problems), inventory.generation)
+    pushes = [step for change in changes if (step := push_step(change, inventory)) is not None]
+    steps += pushes
+    view = inventory.registry
+    return Plan(
+        tuple(changes),
+        tuple(steps),
+        graph,
+        tuple(problems),
+        inventory.generation,
+        nodes.pulls,
+        view is None or not view.offline or all(_is_whole(c, inventory) for c in changes),
+    )
 
 
-def _change(target: Target, inventory: Inventory) -> EnvironmentChange:
+def change_of(target: Target, inventory: Inventory) -> EnvironmentChange:
+    """What happens to one environment, given what is there."""
     latest = inventory.latest.get(target.name)
     taken = inventory.taken.get(target.name, {})
     asked = target.spec.version
@@ -190,7 +240,21 @@ def _change(target: Target, inventory: Inventory) -> EnvironmentChange:
         latest,
         compared,
         note,
+        _base_before(target, next(iter(target.platforms)), inventory),
     )
+
+
+def _base_before(target: Target, platform: str, inventory: Inventory) -> LockedBase | None:
+    """The base of the same name that the platform's base takes the place of."""
+    locked = target.platforms[platform]
+    before = locked.left
+    if before is None:
+        previous = inventory.previous_locks.get(target.name, {}).get(platform)
+        before = None if previous is None else previous.base
+    now = locked.lock.base
+    if before is None or before.reference != now.reference or before.manifest == now.manifest:
+        return None
+    return before
 
 
 def _differences(
@@ -271,3 +335,25 @@ def _tag_step(change: EnvironmentChange) -> Step:
         action, reason = "tag", f"{', '.join(change.changed) or 'version'} changed"
     name = f"{target.name}:{change.version}"
     return Step(key, "version", name, action, reason, None, (target.name,))
+
+
+def _is_whole(change: EnvironmentChange, inventory: Inventory) -> bool:
+    view = inventory.registry
+    return view is not None and change.target.name in view.whole
+
+
+def push_step(change: EnvironmentChange, inventory: Inventory) -> Step | None:
+    """The step that brings a version into the registry; None where it is there, or none is."""
+    view = inventory.registry
+    if view is None or view.offline or _is_whole(change, inventory):
+        return None
+    target = change.target
+    key = node_key("push", {"name": target.name, "version": change.version, "image": target.image})
+    size: int | None = view.sizes.get(target.name)
+    reason = "not in the registry"
+    if view.silent:
+        reason = "not known to be in the registry"
+    elif target.image in view.images:
+        reason, size = "the image is in the registry, not under this version", 0
+    name = f"{target.name}:{change.version}"
+    return Step(key, "image", name, "push", reason, size, (target.name,))

@@ -9,10 +9,11 @@ from typing import Any, Final, Literal
 from envgraph.diff.packages import PackageChange
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.locked import LockedPackage
+from envgraph.model.locked import LockedBase, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.target import Target
+from envgraph_store.digest import Digest
 
 Action = Literal["keep", "resolve", "pull", "build", "push", "tag"]
 ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push", "tag")
@@ -46,6 +47,10 @@ class Step:
         }
 
 
+def _moved(before: LockedBase, now: LockedBase) -> str:
+    return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
+
+
 def lock_steps(target: Target) -> list[Step]:
     """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
     steps = []
@@ -60,6 +65,8 @@ def lock_steps(target: Target) -> list[Step]:
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
         }[locked.origin]
+        if locked.left is not None:
+            reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:
             settled, reason = True, "pinned before"
@@ -73,30 +80,56 @@ def lock_steps(target: Target) -> list[Step]:
     return steps
 
 
+@dataclass(frozen=True, slots=True)
+class NodeSteps:
+    """One step for each node, and which final images come out of the registry."""
+
+    steps: tuple[Step, ...]
+    pulls: Mapping[NodeKey, Digest]
+
+
 def node_steps(
     graph: BuildGraph,
     inventory: Inventory,
     changes: Iterable[PackageChange],
     replace: frozenset[str],
-) -> list[Step]:
-    """One step for each node: kept, pulled or built. ``changes`` explain the new packages."""
-    wanted = _needed(graph, inventory, replace)
+    bases: Mapping[Digest, LockedBase] = {},
+) -> NodeSteps:
+    """One step for each node: kept, pulled or built. ``changes`` explain the new packages.
+
+    ``bases`` explain new bases: by their manifest, the one that they take the place of.
+    """
+    wanted, pulls = _needed(graph, inventory, replace)
     before = {
         change.after: change.before
         for change in changes
         if change.before is not None and change.after is not None
     }
+    come = {node.key for node in graph.reachable(pulls)}
     steps = []
     for node in graph:
         names = graph.environments(node.key)
         forced = _is_forced(node, graph, replace)
+        if node.key in pulls:
+            size = _inputs(graph, node)
+            step = Step(node.key, node.kind, node.name, "pull", "in the registry", size, names)
+            steps.append(step)
+            continue
         if node.key not in wanted:
-            steps.append(Step(node.key, node.kind, node.name, "keep", "in the store", None, names))
+            there = node.key in inventory.built or node.key not in come
+            reason = "in the store" if there else "comes with the image"
+            steps.append(Step(node.key, node.kind, node.name, "keep", reason, None, names))
             continue
         action: Action = "pull" if node.kind == "base-image" else "build"
-        reason = "asked to be replaced" if forced else _reason(node, before, wanted)
+        reason = "asked to be replaced" if forced else _reason(node, before, wanted, bases)
         steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
-    return steps
+    return NodeSteps(tuple(steps), pulls)
+
+
+def _inputs(graph: BuildGraph, node: Node) -> int:
+    """Bytes of what the layers of an image were made from: about what it weighs."""
+    below = graph.reachable([node.key])
+    return sum(part.size or 0 for part in below if part.package is not None)
 
 
 def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
@@ -105,11 +138,14 @@ def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
     return node.name in replace or (bool(names) and replace.issuperset(names))
 
 
-def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) -> frozenset[NodeKey]:
+def _needed(
+    graph: BuildGraph, inventory: Inventory, replace: frozenset[str]
+) -> tuple[frozenset[NodeKey], dict[NodeKey, Digest]]:
     """What must be made: final nodes that are missing, and what they lack in turn.
 
     The inputs of a node that is there are not looked at: a joined layer stands
-    without the layers that it was joined from.
+    without the layers that it was joined from. A final image that the registry has is
+    pulled instead, and what comes with it need not be made for any other image either.
     """
     forced = {node.key for node in graph if _is_forced(node, graph, replace)}
     needed: set[NodeKey] = set()
@@ -124,22 +160,47 @@ def _needed(graph: BuildGraph, inventory: Inventory, replace: frozenset[str]) ->
             )
         return tainted[key]
 
+    roots = [key for keys in graph.roots.values() for key in keys]
+    remote = {} if inventory.registry is None else inventory.registry.images
+    pulls = {
+        key: remote[key]
+        for key in roots
+        if key in remote and key not in inventory.built and not is_tainted(key)
+    }
+    there = set(inventory.built) | _coming(graph, pulls)
+
     def visit(key: NodeKey) -> None:
-        if key in needed or (key in inventory.built and not is_tainted(key)):
+        if key in needed or (key in there and not is_tainted(key)):
             return
         needed.add(key)
         for need in graph[key].needs:
             visit(need)
 
-    for keys in graph.roots.values():
-        for key in keys:
-            visit(key)
-    return frozenset(needed)
+    for key in roots:
+        visit(key)
+    return frozenset(needed), pulls
+
+
+def _coming(graph: BuildGraph, pulls: Iterable[NodeKey]) -> set[NodeKey]:
+    """The nodes whose results are in pulled images: not what their layers were joined from."""
+    found: set[NodeKey] = set()
+    for key in pulls:
+        images = [key] if graph[key].kind == "image" else list(graph[key].needs)
+        found |= {key, *images}
+        found.update(need for image in images for need in graph[image].needs)
+    return found
 
 
 def _reason(
-    node: Node, before: Mapping[LockedPackage, LockedPackage], wanted: frozenset[NodeKey]
+    node: Node,
+    before: Mapping[LockedPackage, LockedPackage],
+    wanted: frozenset[NodeKey],
+    bases: Mapping[Digest, LockedBase],
 ) -> str:
+    if node.base is not None and node.base.manifest is not None:
+        left = bases.get(node.base.manifest)
+        if left is not None:
+            return f"moved: {_moved(left, node.base)}"
     if node.package is not None:
         old = before.get(node.package)
         if old is None:

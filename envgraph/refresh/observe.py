@@ -25,6 +25,22 @@ LAYER_SCHEMA: Final = "envgraph.layer/1"
 IMAGE_SCHEMA: Final = "envgraph.image/1"
 
 
+def layer_record(layer: StoredLayer, members: Iterable[Digest] = ()) -> dict[str, object]:
+    """The action record of a node that made a layer."""
+    joined = [str(digest) for digest in members]
+    return {"schema": LAYER_SCHEMA, "members": joined} | layer.to_json()
+
+
+def image_record(manifest: bytes, needs: Iterable[Digest]) -> dict[str, object]:
+    """The action record of an image or index; ``needs`` is what must be there with it."""
+    return {
+        "schema": IMAGE_SCHEMA,
+        "manifest": str(Digest.of(manifest)),
+        "size": len(manifest),
+        "needs": [str(need) for need in dict.fromkeys(needs)],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One platform of one environment: what was asked, its lock, runtime and nodes."""
@@ -140,7 +156,8 @@ def observe(
             digest = observer.image(key)
             if digest is not None:
                 images[key] = digest
-                built.add(key)
+                if key not in subjects or observer.base(subjects[key].lock.base):
+                    built.add(key)
         elif node.base is not None:
             if observer.base(node.base):
                 built.add(key)
@@ -150,6 +167,11 @@ def observe(
                 scripts[key] = layer.content.post_link_scripts
         if everything or key not in built or node.kind == "image-index":
             waiting.extend(node.needs)
+    built -= {  # an index is as whole as its images
+        key
+        for key in built
+        if graph[key].kind == "image-index" and not built.issuperset(graph[key].needs)
+    }
     for key, subject in subjects.items():
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
             images[key] = digest

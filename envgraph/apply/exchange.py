@@ -1,0 +1,121 @@
+"""The workspace's registry as apply uses it: what a plan pulls, and what it pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from envgraph.api.events import Event
+from envgraph.api.registry import RegistryError
+from envgraph.apply.executor import Outcome, node_failure
+from envgraph.apply.reports import PushReport
+from envgraph.apply.transfer import Transfer, Transfers
+from envgraph.errors import EnvgraphError
+from envgraph.history.read import latest, versions
+from envgraph.interchange.parcel import pack
+from envgraph.interchange.pull import Platform, Puller, Wanted
+from envgraph.interchange.push import BaseLayers, Pusher
+from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.model.records import VersionRecord
+from envgraph.plan.plan import EnvironmentChange, Plan
+from envgraph.refresh.desired import Desired
+from envgraph.refresh.observe import Observer
+from envgraph.refresh.remote import PushMemo
+from envgraph.registry.remotes import Remote
+from envgraph_store import Store
+
+
+class Exchange:
+    """Moves what one plan moves between a store and the workspace's registry."""
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        store: Store,
+        remote: Callable[[], Remote],
+        provider: Provider,
+        *,
+        now: datetime,
+        base_layers: BaseLayers | None = None,
+    ) -> None:
+        """Bind; the registry is opened when something moves."""
+        self._config = config
+        self._store = store
+        self._remote = remote
+        self._memo = PushMemo(store, provider, now)
+        self._base_layers = base_layers
+
+    def pull(
+        self, plan: Plan, desired: Desired, parallelism: int, on_event: Callable[[Event], None]
+    ) -> Transfer:
+        """Bring the plan's images into the store."""
+        wanted: list[Wanted] = []
+        for change in plan.environments:
+            target = change.target
+            digest = plan.pulls.get(target.image)
+            if digest is None or any(item.key == target.image for item in wanted):
+                continue
+            platforms = {}
+            for platform, locked in target.platforms.items():
+                subject = desired.subjects[locked.image]
+                platforms[platform] = Platform(subject.lock, subject.runtime, subject.nodes)
+            wanted.append(Wanted(target.image, target.image_name, digest, platforms))
+        transfers = Transfers(self._store, parallelism, on_event)
+        return transfers.pull(Puller(self._store, self._remote()), wanted)
+
+    def push(self, plan: Plan, parallelism: int, on_event: Callable[[Event], None]) -> PushReport:
+        """Bring the plan's versions into the registry, as far as they are whole here."""
+        observer = Observer(self._store)
+        ready = [
+            (change, record)
+            for change in plan.pushed
+            if observer.image(change.target.image) is not None
+            and (record := self._record(change)) is not None
+        ]
+        return self.push_records([record for _, record in ready], parallelism, on_event)
+
+    def push_records(
+        self,
+        records: list[VersionRecord],
+        parallelism: int,
+        on_event: Callable[[Event], None],
+    ) -> PushReport:
+        """Bring versions into the registry; each failure names its version."""
+        report = PushReport()
+        parcels = []
+        for record in records:
+            try:
+                parcels.append(pack(self._store, self._config, record))
+            except EnvgraphError as error:
+                report.failures.append(error)
+        if not parcels:
+            return report
+        try:
+            pusher = Pusher(self._store, self._remote(), base_layers=self._base_layers)
+        except RegistryError as error:
+            report.failures.append(error)
+            return report
+        transfer = Transfers(self._store, parallelism, on_event).push(pusher, parcels)
+        for shipment in transfer.shipments:
+            record = shipment.parcel.record
+            if shipment.whole:
+                report.count += 1
+                self._memo.remember(shipment.repository, shipment.tag, record.image)
+        report.failures += _failures(transfer.outcome)
+        report.bytes_moved = transfer.bytes_moved
+        report.interrupted = transfer.outcome.interrupted
+        return report
+
+    def _record(self, change: EnvironmentChange) -> VersionRecord | None:
+        """The version as it is registered now, after apply has registered it."""
+        newest = latest(self._store, self._config.id, change.target.name)
+        if newest is None or newest.version == change.version:
+            return newest
+        for record in versions(self._store, self._config.id, change.target.name):
+            if record.version == change.version:
+                return record
+        return None
+
+
+def _failures(outcome: Outcome) -> list[EnvgraphError]:
+    return [node_failure(outcome.nodes[key], error) for key, error in outcome.failed.items()]

@@ -1,0 +1,140 @@
+"""Pushing and pulling, run on the executor's threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from envgraph.api.events import Event
+from envgraph.apply.batches import Batches
+from envgraph.apply.counter import Counter
+from envgraph.apply.executor import Executor, Outcome
+from envgraph.interchange.parcel import Parcel
+from envgraph.interchange.pull import Layer, Puller, Wanted
+from envgraph.interchange.push import Piece, Pusher, Shipment
+from envgraph.model.canonical import NodeKey, node_key
+from envgraph.model.nodes import Node, NodeKind
+from envgraph_store import Store
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Transfer:
+    """What became of a transfer. ``outcome`` is that of its last part."""
+
+    outcome: Outcome
+    shipments: tuple[Shipment, ...] = ()
+    bytes_moved: int = 0
+
+
+class Transfers:
+    """Runs pushers and pullers; a failure stops new starts, and what was done is kept."""
+
+    def __init__(self, store: Store, parallelism: int, on_event: Callable[[Event], None]) -> None:
+        """Bind; no thread is started yet."""
+        self._store = store
+        self._parallelism = parallelism
+        self._on_event = on_event
+
+    def pull(self, puller: Puller, wanted: Sequence[Wanted]) -> Transfer:
+        """Bring images into the store, each of them whole or not at all."""
+        if not wanted:
+            return Transfer(Outcome())
+        batches = Batches(self._store)
+        with closing(batches):
+            asked = {self._node("question", item.repository, item.key): item for item in wanted}
+            outcome = self._run(asked, puller.open)
+            if outcome.whole:
+                outcome = self._fetch(puller, batches)
+            if outcome.whole:
+                made = {self._node("pull", item.repository, item.key): item for item in wanted}
+
+                def finish(item: Wanted) -> None:
+                    with batches.writing() as batch:
+                        puller.finish(item.key, batch)
+
+                outcome = self._run(made, finish, batches)
+        return Transfer(outcome, bytes_moved=puller.bytes_fetched)
+
+    def _fetch(self, puller: Puller, batches: Batches) -> Outcome:
+        layers = {
+            self._node(
+                "pull",
+                layer.title,
+                (layer.descriptor.digest, layer.node.key),
+                layer.descriptor.size,
+            ): layer
+            for layer in puller.layers()
+        }
+        counters = {id(layer): Counter(self._on_event, node) for node, layer in layers.items()}
+
+        def fetch(layer: Layer) -> None:
+            with batches.writing() as batch:
+                puller.fetch(layer, batch, counters[id(layer)])
+
+        return self._run(layers, fetch, batches)
+
+    def push(
+        self, pusher: Pusher, parcels: Sequence[Parcel], *, thorough: Iterable[NodeKey] = ()
+    ) -> Transfer:
+        """Bring versions into a registry; each becomes visible there when it is whole.
+
+        Those whose key is in ``thorough`` are looked at blob by blob.
+        """
+        shipments: list[Shipment] = []
+        suspected = frozenset(thorough)
+
+        def look(parcel: Parcel) -> None:
+            shipments.append(pusher.look(parcel, thorough=parcel.key in suspected))
+
+        asked = {self._node("question", p.title, (p.title, p.key)): p for p in parcels}
+        outcome = self._run(asked, look)
+        for questions in (pusher.questions, pusher.layer_questions):
+            if outcome.whole:
+                parts = {self._node("question", q.repository, q.blobs): q for q in questions()}
+                outcome = self._run(parts, pusher.ask)
+        if outcome.whole:
+            outcome = self._send(pusher)
+        if outcome.whole:
+            shown = {
+                self._node("push", s.parcel.title, (s.parcel.title, s.parcel.key)): s
+                for s in shipments
+                if not s.whole
+            }
+            outcome = self._run(shown, pusher.finish)
+        return Transfer(outcome, tuple(shipments), pusher.bytes_sent)
+
+    def _send(self, pusher: Pusher) -> Outcome:
+        pieces = {
+            self._node(
+                "push", piece.descriptor.digest.hex[:12], piece.descriptor.digest, piece.size
+            ): piece
+            for piece in pusher.pieces()
+        }
+        counters = {id(piece): Counter(self._on_event, node) for node, piece in pieces.items()}
+
+        def send(piece: Piece) -> None:
+            pusher.send(piece, counters[id(piece)])
+
+        return self._run(pieces, send)
+
+    def _run(
+        self, items: dict[Node, _T], work: Callable[[_T], None], batches: Batches | None = None
+    ) -> Outcome:
+        by_key = {node.key: item for node, item in items.items()}
+
+        def settle(close: bool) -> None:
+            if batches is not None:
+                batches.settle(close)
+
+        executor = Executor(
+            self._parallelism, lambda node: work(by_key[node.key]), settle, self._on_event
+        )
+        return executor.run([list(items)] if items else [])
+
+    def _node(self, kind: NodeKind, name: str, what: object, size: int | None = None) -> Node:
+        document = [str(part) for part in what] if isinstance(what, tuple) else [str(what)]
+        return Node(node_key(kind, document), kind, name, (), size)
