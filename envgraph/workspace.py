@@ -19,14 +19,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from envgraph.errors import Diagnostic, InputError, LockedError, OfflineError, StalePlanError
+from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
-from envgraph.refresh.quick import default_store
 
 if TYPE_CHECKING:
     from envgraph.api.events import Event
-    from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.apply import Applier, ApplyResult
     from envgraph.apply.exchange import Exchange, PushReport
     from envgraph.apply.locking import LockReport
+    from envgraph.apply.sharing import Settlement
+    from envgraph.diff.impact import Impact
+    from envgraph.lock.registry_bases import RegistryBases
+    from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
@@ -35,8 +39,10 @@ if TYPE_CHECKING:
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired
+    from envgraph.refresh.drift import DriftReport
+    from envgraph.registry.pins import RegistryPins
     from envgraph.registry.remotes import Remote, Remotes
-    from envgraph_store import Store
+    from envgraph_store import Digest, Store
 
 DEFAULT_PARALLELISM: Final = 4
 
@@ -76,6 +82,7 @@ class Workspace:
         self._plugins = plugins
         self._desired: Desired | None = None
         self._question = Question()
+        self._saved = False
         self._taken_ns = 0
 
     @classmethod
@@ -125,8 +132,17 @@ class Workspace:
 
         return Remotes(self.config, offline=self.offline, plugins=self._plugins)
 
+    @cached_property
+    def bases(self) -> RegistryBases:
+        """Base images in registries; what was asked is remembered until the end."""
+        from envgraph.lock.registry_bases import RegistryBases
+
+        return RegistryBases(lambda: self.remotes)
+
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
+        for name in ("bases", "pins", "_may_ask"):
+            self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
             del self.__dict__["remotes"]
@@ -177,7 +193,13 @@ class Workspace:
             locks = saved.locks
         loaded = load_specs(self.config, question.files, question.targets)
         finder = LockFinder(
-            self.config, self.store, offline=self.offline, now=self._now(), saved=locks
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            saved=locks,
+            bases=self.bases,
+            shared=self.pins,
         )
         desired = desire(self.config, loaded, finder)
         inventory = observe(
@@ -197,6 +219,7 @@ class Workspace:
             diagnostics=(*self.diagnostics, *desired.diagnostics, *remarks),
         )
         self._desired, self._question = desired, question
+        self._saved = saved is not None
         if saved is not None:
             saved.check(plan)
         return plan
@@ -207,27 +230,43 @@ class Workspace:
         """The inventory with what the workspace's registry has, where there is one."""
         if self.config.registry is None:
             return inventory, ()
-        from envgraph.apply.executor import workers
+        from envgraph.apply.executor import ParallelMap
         from envgraph.refresh.remote import look_at_registry
 
-        offline = False
+        def remote() -> Remote:
+            if self.pins is not None and self.pins.silent is not None:
+                raise self.pins.silent  # it gave no answer a moment ago
+            return self._registry()
+
+        return look_at_registry(
+            remote,
+            self.config.registry,
+            self.store,
+            desired.graph,
+            desired.targets,
+            inventory,
+            now=self._now(),
+            offline=not self._may_ask,
+            fresh=fresh,
+            mapper=ParallelMap(DEFAULT_PARALLELISM),
+        )
+
+    @cached_property
+    def _may_ask(self) -> bool:
+        """The workspace has a registry, and --offline does not forbid it."""
         try:
-            self.remotes.workspace()
+            return self.remotes.workspace() is not None
         except OfflineError:
-            offline = True
-        with workers(DEFAULT_PARALLELISM) as mapper:
-            return look_at_registry(
-                self._registry,
-                self.config.registry,
-                self.store,
-                desired.graph,
-                desired.targets,
-                inventory,
-                now=self._now(),
-                offline=offline,
-                fresh=fresh,
-                mapper=mapper,
-            )
+            return False
+
+    @cached_property
+    def pins(self) -> RegistryPins | None:
+        """The pins of the workspace's registry; None where none may be asked."""
+        from envgraph.registry.pins import RegistryPins
+
+        if self.config.registry is None or not self._may_ask:
+            return None
+        return RegistryPins(self._registry)
 
     def _registry(self) -> Remote:
         """The workspace's own registry; there is one."""
@@ -241,7 +280,13 @@ class Workspace:
         from envgraph.apply.exchange import Exchange
 
         return Exchange(
-            self.config, self.store, self._registry, self.config.registry, now=self._now()
+            self.config,
+            self.store,
+            self._registry,
+            self.config.registry,
+            now=self._now(),
+            pins=self.pins,
+            base_layers=self.bases,
         )
 
     def _check_saved(self, saved: SavedPlan) -> None:
@@ -329,10 +374,32 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
+            bases=self.bases,
             exchange=self._exchange(),
         )
         with self._alone("apply"):
-            return applier.apply(plan, self._desired)
+            settled = self._settle_pins(applier, plan)
+            if settled.adopted:
+                plan = self._planned_again()
+            return applier.apply(plan, self._desired, settled.remarks)
+
+    def _settle_pins(self, applier: Applier, plan: Plan) -> Settlement:
+        """Agree with other machines on new locks.
+
+        A new fact means a new plan, so there is one afterwards. Once is enough: what holds
+        then is in the lockfile.
+        """
+        settled = applier.settle_pins(plan)
+        if settled.adopted and self._saved:
+            raise StalePlanError(
+                "the saved plan is stale: another machine has pinned the same definition",
+                hint="run `envgraph plan --out FILE` again: it takes the lock that holds",
+            )
+        return settled
+
+    def _planned_again(self) -> Plan:
+        question = self._question
+        return self.plan(question.files, targets=question.targets, replace=question.replace)
 
     # -- to and from registries ------------------------------------------
 
@@ -362,7 +429,14 @@ class Workspace:
         provider = self.config.registries.get(wanted) or self.config.registry
         remote = remotes.named(wanted)
         assert provider is not None
-        return Exchange(self.config, self.store, lambda: remote, provider, now=self._now())
+        return Exchange(
+            self.config,
+            self.store,
+            lambda: remote,
+            provider,
+            now=self._now(),
+            base_layers=self.bases,
+        )
 
     def lock(
         self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False
@@ -381,6 +455,7 @@ class Workspace:
                 check=check,
                 offline=self.offline,
                 now=self._now(),
+                bases=self.bases,
             )
 
     @contextmanager
@@ -433,6 +508,33 @@ class Workspace:
             )
         return Pins(self.store, self.config.id).read(record.locks[chosen].record)
 
+    def ensure_base(
+        self,
+        record: VersionRecord,
+        platforms: Sequence[str] | None = None,
+        *,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> tuple[Digest, ...]:
+        """Make the base layers of a version's images be in the store; those that were fetched.
+
+        An image on a base in a registry lies in the store without the base's layers until
+        somebody needs them. ``platforms``: of these images only.
+        """
+        from envgraph.apply.executor import ParallelMap, one_at_a_time
+        from envgraph.image.bases import ensure_base
+
+        wanted = record.locks if platforms is None else platforms
+        bases = [self.lock_of(record, platform).base for platform in wanted]
+        with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
+            return ensure_base(
+                self.store,
+                bases,
+                self.bases,
+                mapper=ParallelMap(parallelism),
+                on_event=one_at_a_time(on_event),
+            )
+
     def describe(self, record: VersionRecord) -> dict[str, Any]:
         """Everything about one version: the object of ``show --json``."""
         from envgraph.history.describe import describe
@@ -440,17 +542,65 @@ class Workspace:
         lock = self.lock_of(record)
         return describe(self.store, self.config, record, lock)
 
+    def locks_of(
+        self, records: Sequence[VersionRecord]
+    ) -> list[tuple[VersionRecord, LockedEnvironment]]:
+        """Each version with its lock, once for every platform."""
+        return [
+            (record, self.lock_of(record, platform))
+            for record in records
+            for platform in record.locks
+        ]
+
+    # -- what moved since ------------------------------------------------
+
+    def drift(
+        self, references: Sequence[str] = (), policy: DriftPolicy | None = None
+    ) -> DriftReport:
+        """What moved since the versions were locked; the newest of all when none is named.
+
+        Asks channels and registries, and keeps nothing.
+        """
+        from envgraph.lock.resolve import default_cache
+        from envgraph.model.drift import DriftPolicy
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
+
+        records = [self.find(ref) for ref in references] or self.list_environments()
+        specs = load_specs(self.config, ()).specs
+        return ask_drift(
+            self.config,
+            self.store,
+            subjects_of(self.locks_of(records), specs),
+            policy or DriftPolicy(),
+            base_now=what_means_now(lambda: self.remotes),
+            now=self._now(),
+            offline=self.offline,
+            cache=default_cache(),
+        )
+
+    def impact(self, base: str, *, all: bool = False) -> tuple[Impact, ...]:
+        """Every newest version (with ``all`` every version) that stands on a base image.
+
+        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer.
+        """
+        from envgraph.diff.impact import find_impact
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.impact import read_question, standing_of
+
+        newest = self.list_environments()
+        every = self.list_environments(all=True) if all else newest
+        records = list({(r.environment, r.version): r for r in every}.values())
+        asked = read_question(base, self.config.root, self.config.platforms)
+        specs = load_specs(self.config, ()).specs
+        return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""
         from envgraph.history.describe import graph_of
 
         records = [self.find(ref) for ref in references] or self.list_environments()
-        pairs = [
-            (record, self.lock_of(record, platform))
-            for record in records
-            for platform in record.locks
-        ]
-        return graph_of(self.config, pairs)
+        return graph_of(self.config, self.locks_of(records))
 
 
 @contextmanager

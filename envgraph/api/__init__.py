@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envgraph.api.events import Event, EventKind
     from envgraph.api.hookspecs import hookimpl, hookspec
+    from envgraph.api.manifests import (
+        MANIFEST_LIMIT,
+        ManifestParts,
+        check_repository,
+        checked_manifest,
+        read_manifest,
+        read_reference,
+    )
     from envgraph.api.registry import (
         API_VERSION,
         BlobSource,
@@ -33,21 +41,29 @@ _PLACES = {
     "DigestError": "envgraph_store.digest",
     "Event": "envgraph.api.events",
     "EventKind": "envgraph.api.events",
+    "MANIFEST_LIMIT": "envgraph.api.manifests",
     "ManifestBytes": "envgraph.api.registry",
+    "ManifestParts": "envgraph.api.manifests",
     "Platform": "envgraph.model.oci",
     "PluginContext": "envgraph.api.registry",
     "Registry": "envgraph.api.registry",
     "RegistryError": "envgraph.api.registry",
     "RegistryPlugin": "envgraph.api.registry",
     "Repository": "envgraph.api.registry",
+    "check_repository": "envgraph.api.manifests",
+    "checked_manifest": "envgraph.api.manifests",
     "hookimpl": "envgraph.api.hookspecs",
     "hookspec": "envgraph.api.hookspecs",
+    "read_manifest": "envgraph.api.manifests",
+    "read_reference": "envgraph.api.manifests",
 }
 
 __all__ = [
-    "API_VERSION", "BlobSource", "Credentials", "Descriptor", "Digest", "DigestError", "Event",
-    "EventKind", "ManifestBytes", "Platform", "PluginContext", "Registry", "RegistryError",
-    "RegistryPlugin", "Repository", "hookimpl", "hookspec",
+    "API_VERSION", "MANIFEST_LIMIT", "BlobSource", "Credentials", "Descriptor", "Digest",
+    "DigestError", "Event", "EventKind", "ManifestBytes", "ManifestParts", "Platform",
+    "PluginContext", "Registry", "RegistryError", "RegistryPlugin", "Repository",
+    "check_repository", "checked_manifest", "hookimpl", "hookspec", "read_manifest",
+    "read_reference",
 ]  # fmt: skip
 
 

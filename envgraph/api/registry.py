@@ -34,8 +34,8 @@ class RegistryError(EnvgraphError):
 
     Codes: ``registry-down`` (no answer), ``registry-denied`` (credentials are missing
     or not enough), ``registry-answer`` (an answer that makes no sense),
-    ``registry-unsupported`` (it has no such ability), ``registry-options`` (the
-    settings are wrong).
+    ``registry-full`` (it has no room), ``registry-unsupported`` (it has no such ability),
+    ``registry-options`` (the settings, or a name, are wrong).
     """
 
     default_code = "registry-answer"

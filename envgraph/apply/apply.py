@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +14,12 @@ from envgraph.apply.exchange import Exchange, PushReport
 from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
+from envgraph.apply.sharing import Settlement
 from envgraph.apply.toolchain import Toolchains
 from envgraph.apply.transfer import Transfer, is_well
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
+from envgraph.lock.images import RegistryResolver
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -82,11 +84,13 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
+        bases: RegistryResolver | None = None,
         exchange: Exchange | None = None,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back.
 
-        ``exchange``: the workspace's registry, where it has one.
+        ``bases`` finds what the store lacks of bases in registries; ``exchange`` is the
+        workspace's registry, where it has one.
         """
         self._config = config
         self._store = store
@@ -94,10 +98,24 @@ class Applier:
         self._now = now
         self._clock = clock
         self._parallelism = parallelism
+        self._bases = bases
         self._on_event = one_at_a_time(on_event)
         self._exchange = exchange
 
-    def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
+    def settle_pins(self, plan: Plan) -> Settlement:
+        """Pin what is new, here and in the registry.
+
+        Where a lock was adopted the plan is no longer true: the lockfile holds another one.
+        """
+        if self._exchange is None:
+            return Settlement()
+        self._check_fresh(plan)
+        pin(self._config, self._store, _to_pin(plan, edited=False))
+        return self._exchange.settle_pins(plan, self._parallelism)
+
+    def apply(
+        self, plan: Plan, desired: Desired, remarks: Sequence[Diagnostic] = ()
+    ) -> ApplyResult:
         """Do what the plan says, and make every result durable.
 
         The caller holds the workspace's file lock. StalePlanError when somebody
@@ -108,10 +126,12 @@ class Applier:
         records = pin(self._config, self._store, _to_pin(plan, edited=False))
         pulled = self._pull(plan, desired)
         outcome, builder = self._build(plan, desired, pulled)
-        registered, failures = self._publish(plan, outcome, records)
+        registered, failures = self._publish(plan, outcome, records, builder.observer)
         pushed = PushReport()
         if plan.pushed and not outcome.interrupted and self._exchange is not None:
             pushed = self._exchange.push(plan, self._parallelism, self._on_event)
+            settled = self._exchange.settle_pins(plan, self._parallelism, last=True)
+            remarks = tuple(dict.fromkeys([*remarks, *settled.remarks]))
         return ApplyResult(
             environments=tuple(registered),
             built=builder.layers_built,
@@ -122,6 +142,7 @@ class Applier:
             seconds=self._clock() - began,
             failures=(*failures, *pushed.failures),
             diagnostics=(
+                *remarks,
                 *builder.remarks,
                 *link_script_warnings(plan.graph, builder.link_scripts),
             ),
@@ -164,6 +185,7 @@ class Applier:
                 toolchains,
                 offline=self._offline,
                 on_event=self._on_event,
+                bases=self._bases,
             )
             with closing(builder):
                 executor = Executor(
@@ -207,13 +229,16 @@ class Applier:
     # -- results ---------------------------------------------------------
 
     def _publish(
-        self, plan: Plan, outcome: Outcome, records: Mapping[str, Mapping[str, Digest]]
+        self,
+        plan: Plan,
+        outcome: Outcome,
+        records: Mapping[str, Mapping[str, Digest]],
+        observer: Observer,
     ) -> tuple[list[Mapping[str, Any]], list[EnvgraphError]]:
         failures = [
             node_failure(plan.graph[key] if key in plan.graph else outcome.nodes[key], error)
             for key, error in outcome.failed.items()
         ]
-        observer = Observer(self._store)
         fitting = {
             name: item
             for name, item in _to_pin(plan, edited=True).items()
@@ -267,6 +292,11 @@ def _to_pin(plan: Plan, *, edited: bool) -> dict[str, ToPin]:
             {platform: locked.lock for platform, locked in target.platforms.items()},
             target.pinned,
             target.first.lockfile_current,
+            {
+                d: data
+                for locked in target.platforms.values()
+                for d, data in locked.documents.items()
+            },
         )
         for target in (change.target for change in plan.environments)
         if edited is any(locked.origin == "edited" for locked in target.platforms.values())

@@ -3,6 +3,9 @@
 Every method here runs on the executor's threads. A node's result becomes visible
 as a whole: its blobs and its action record belong to one batch, and the batch is
 durable before anything that stands on it starts.
+
+What only one kind of node needs is imported when the first of that kind is built: an
+apply of known packages then fetches nothing and reads no archive, and starts sooner.
 """
 
 from __future__ import annotations
@@ -10,30 +13,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from envgraph.api.events import Event
 from envgraph.apply.batches import Batches
 from envgraph.apply.counter import Counter
 from envgraph.apply.overlaps import Member, check_overlaps
 from envgraph.apply.toolchain import Toolchains
-from envgraph.conda.fetch import fetch_package
 from envgraph.errors import BuildError, Diagnostic, IntegrityError
 from envgraph.image.assemble import StoredLayer, assemble_image
-from envgraph.image.bases import copy_base
 from envgraph.image.content import LayerContent
 from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
-from envgraph.image.layer import write_conda_layer
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import layer_title, package_options
-from envgraph.lock.images import open_base
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
-from envgraph.refresh.observe import Observer, Subject, image_record, layer_record
+from envgraph.refresh.observe import Observer, Subject, base_blobs, image_record, layer_record
 from envgraph_store import Digest, Store, Transaction
+
+if TYPE_CHECKING:
+    from envgraph.lock.images import RegistryResolver
 
 
 class NodeBuilder:
@@ -49,8 +52,10 @@ class NodeBuilder:
         *,
         offline: bool,
         on_event: Callable[[Event], None],
+        bases: RegistryResolver | None = None,
     ) -> None:
         """Bind the parts; opens nothing."""
+        self._bases = bases
         self._store = store
         self._config = config
         self._graph = graph
@@ -60,7 +65,9 @@ class NodeBuilder:
         self._on_event = on_event
         self._lock = threading.Lock()
         self._batches = Batches(store)
-        self._observer = Observer(store)
+        self.observer = Observer(store)
+        """What lies in the store; it looks again whenever a batch was settled."""
+
         self._users = _users(graph, subjects)
         self.bytes_written = 0
         self.layers_built = 0
@@ -70,7 +77,7 @@ class NodeBuilder:
     def settle(self, close: bool) -> None:
         """Make whole batches durable and visible; with ``close`` the open one ends too."""
         if self._batches.settle(close):
-            self._observer = Observer(self._store)
+            self.observer.look_again()
 
     def close(self) -> None:
         """Drop what was not settled."""
@@ -87,6 +94,8 @@ class NodeBuilder:
         package = node.package
         if package is None or self._store.packages.has(package.sha256):
             return
+        from envgraph.conda.fetch import fetch_package
+
         users = self._users.get(node.needs[0])
         size = package.size or None
         with (
@@ -126,8 +135,18 @@ class NodeBuilder:
         base = node.base
         if base is None or base.is_scratch:
             return
+        from envgraph.image.bases import copy_base
+        from envgraph.lock.images import open_base
+
         subject = self._users[node.key]
-        resolved = open_base(base, subject.spec.image_path, subject.lock.platform)
+        if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
+            return  # kept with the lock
+        path, platform = subject.spec.image_path, subject.lock.platform
+        resolved = open_base(base, path, platform, registry=self._bases)
+        if base.in_registry:
+            for data in resolved.documents.values():
+                self._batch.add_bytes(data)
+            return
         copy_base(
             resolved,
             self._store.blobs.has,
@@ -145,9 +164,10 @@ class NodeBuilder:
         compiler = None
         if options.bytecode_key:
             compiler = self._toolchains.compiler(subject.lock)
-        writer = write_conda_layer
         if package.manager == "pip":
             from envgraph.image.wheel import write_wheel_layer as writer
+        else:
+            from envgraph.image.layer import write_conda_layer as writer
         with self._store.packages.open(package.sha256) as archive:
             self._write_layer(
                 node, lambda write: writer(archive, package, options, write, compiler)
@@ -195,7 +215,7 @@ class NodeBuilder:
     # -- images ----------------------------------------------------------
 
     def _layer(self, key: NodeKey) -> StoredLayer:
-        layer = self._observer.layer(key)
+        layer = self.observer.layer(key)
         if layer is None:
             raise IntegrityError(
                 f"the layer of {self._graph[key].name} is gone from the store",
@@ -210,7 +230,9 @@ class NodeBuilder:
         self._check_overlap(subject)
         config = None if base.config is None else self._store.blobs.read(base.config)
         image = assemble_image(subject.lock, subject.runtime, layers, config, subject.nodes.options)
-        needs = [image.config_digest, *image.layers, *(layer.digest for layer in base.layers)]
+        needs = [image.config_digest, *image.layers]
+        if not base.in_registry:
+            needs += [layer.digest for layer in base.layers]
         self._keep_image(node, image.manifest, needs, [image.config, image.wrapper])
 
     def _index(self, node: Node) -> None:
@@ -247,7 +269,7 @@ class NodeBuilder:
         members = [
             Member(part.package.title, layer)
             for part in parts
-            if part.package is not None and (layer := self._observer.layer(part.key)) is not None
+            if part.package is not None and (layer := self.observer.layer(part.key)) is not None
         ]
         blobs = self._store.blobs
         options = subject.nodes.options

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from envgraph.api.events import Event
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError
@@ -22,6 +22,8 @@ from envgraph.model.canonical import NodeKey
 from envgraph.model.nodes import Node
 from envgraph_store.errors import StoreError
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 _LISTEN: Final = 0.2
 """Seconds between looks at whether a signal came. A handler may not print: it may
 have interrupted a print."""
@@ -152,11 +154,26 @@ class Executor:
         self.emit(Event("failed", str(node.key), node.kind, node.name, text=str(error)))
 
 
-@contextmanager
-def workers(parallelism: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A ``map`` that runs on so many threads; they start with the first item."""
-    with ThreadPoolExecutor(max(1, parallelism), thread_name_prefix="envgraph-ask") as pool:
-        yield pool.map
+class ParallelMap:
+    """``map`` over threads of its own: the results in the order of the items.
+
+    After an error nothing new is started; what runs is finished first.
+    """
+
+    def __init__(self, workers: int) -> None:
+        """Take at most ``workers`` items at a time."""
+        self._workers = max(1, workers)
+
+    def __call__(self, function: Callable[[_In], _Out], items: Iterable[_In], /) -> list[_Out]:
+        """Call ``function`` with each item; the first error, in their order, is raised."""
+        todo = list(items)
+        if len(todo) < 2 or self._workers == 1:
+            return [function(item) for item in todo]
+        pool = ThreadPoolExecutor(min(self._workers, len(todo)), thread_name_prefix="envgraph-map")
+        try:
+            return list(pool.map(function, todo))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:

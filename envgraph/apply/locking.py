@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic, EnvgraphError
-from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, lockfile_path
+from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, PinSource, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.refresh.desired import Loaded, about_environment
 from envgraph_store import Store
+
+if TYPE_CHECKING:
+    from envgraph.lock.images import RegistryResolver
 
 Status = Literal["written", "unchanged", "missing", "stale"]
 
@@ -67,6 +70,8 @@ def lock_environments(
     check: bool,
     offline: bool,
     now: datetime,
+    bases: RegistryResolver | None = None,
+    shared: PinSource | None = None,
 ) -> LockReport:
     """Lock every environment; one that fails stops no other.
 
@@ -78,7 +83,14 @@ def lock_environments(
     for spec in loaded.specs:
         if spec.build is not None:
             continue
-        finder = LockFinder(config, store, offline=offline, now=now)
+        finder = LockFinder(
+            config,
+            store,
+            offline=offline,
+            now=now,
+            bases=bases,
+            shared=None if check else shared,
+        )
         try:
             if check:
                 entry, more = _check(config, finder, spec)
@@ -148,7 +160,8 @@ def _write(
     locks = {platform: item.lock for platform, item in found.locks.items()}
     held = frozenset(package.name for lock in locks.values() for package in lock.packages)
     pinned = all(item.pinned for item in found.locks.values())
-    pin(config, store, {spec.name: ToPin(spec, locks, pinned, found.file_current)})
+    to_pin = ToPin(spec, locks, pinned, found.file_current, found.documents)
+    pin(config, store, {spec.name: to_pin})
     if found.file_current:
         return LockEntry(spec.name, path, "unchanged", (), held), problems
     first = next(iter(locks))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, cast
@@ -74,6 +73,8 @@ def _digests(
     options: LayerOptions,
 ) -> dict[str, str]:
     """What the layer has at ``paths``: one word for each, equal for equal content."""
+    import tarfile  # paths are seldom shared
+
     compression = default_compression(
         "zstd" if layer.content.media_type.endswith("zstd") else "gzip"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from envgraph.lock.find import lock_sources, lockfile_path
 from envgraph.lock.pins import KnownLockfile, Pins
@@ -22,6 +22,8 @@ class ToPin:
     locks: Mapping[str, LockedEnvironment]
     pinned: bool
     file_current: bool
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+    """Manifests and configs of bases that were asked for just now."""
 
     @property
     def settled(self) -> bool:
@@ -46,7 +48,8 @@ def pin(
     if not new:
         return records
     pins = Pins(store, config.id)
-    saved = pins.save({name: item.locks for name, item in new.items()})
+    documents = {digest: data for item in new.values() for digest, data in item.documents.items()}
+    saved = pins.save({name: item.locks for name, item in new.items()}, documents.values())
     files = {
         name: KnownLockfile(_write(config, name, item), saved[name]) for name, item in new.items()
     }

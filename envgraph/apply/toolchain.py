@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from envgraph.conda.link import install_python, python_closure
-from envgraph.image.bytecode import BytecodeCompiler
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.image.bytecode import BytecodeCompiler
 
 
 class Toolchains:
@@ -35,6 +36,8 @@ class Toolchains:
     @staticmethod
     def packages(lock: LockedEnvironment) -> tuple[LockedPackage, ...]:
         """The packages whose archives are needed: Python and what it stands on."""
+        from envgraph.conda.link import python_closure
+
         return python_closure(lock.packages)
 
     def compiler(self, lock: LockedEnvironment) -> Callable[[str, bytes], bytes | None]:
@@ -42,6 +45,8 @@ class Toolchains:
         python = lock.python
         if python is None:
             raise ValueError("a lock without Python compiles nothing")
+        from envgraph.image.bytecode import BytecodeCompiler
+
         with self._mutex:
             if python.sha256 not in self._compilers:
                 interpreter = self._interpreter(lock, python.sha256)
@@ -50,6 +55,8 @@ class Toolchains:
             return self._compilers[python.sha256].compile
 
     def _interpreter(self, lock: LockedEnvironment, python: Digest) -> Path:
+        from envgraph.conda.link import install_python
+
         folder = self._store.root / "memo" / "pythons" / python.hex[:32]
         interpreter = folder / "bin" / "python"
         with self._store.file_lock(f"python-{python.hex[:32]}", purpose="unpacking Python"):

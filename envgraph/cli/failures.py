@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from envgraph.cli.views.diagnostics import redact
 from envgraph.errors import Diagnostic, EnvgraphError, LockedError, SourceLocation
+from envgraph.folders import state_folder
 
 _SYSTEM: Final[dict[int, tuple[str, str, str]]] = {
     errno.ENOSPC: ("no-space", "no space left", "free some space; the next run continues"),
@@ -65,16 +66,6 @@ def _system_failure(error: OSError) -> Diagnostic:
     return Diagnostic(code, text, "" if said.lower() in text else said, place, hint)
 
 
-def state_folder() -> Path:
-    """Where logs go: ``$XDG_STATE_HOME/envgraph`` or ``~/.local/state/envgraph``."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    if given.startswith("/"):
-        return Path(given) / "envgraph"
-    from envgraph.refresh.quick import home_folder
-
-    return Path(home_folder(os.environ), ".local", "state", "envgraph")
-
-
 def bug_report(error: BaseException, argv: Sequence[str], *, verbose: bool) -> Diagnostic:
     """Write the traceback to a log file of the user's own, and name it."""
     text = redact("".join(traceback.format_exception(error)))
@@ -101,7 +92,7 @@ def _write_log(name: str, text: str) -> Path | None:
     import tempfile
 
     try:
-        folder = state_folder()
+        folder = Path(state_folder(os.environ))
         folder.mkdir(parents=True, exist_ok=True)
         candidates = [folder, Path(tempfile.gettempdir())]
     except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,6 +57,28 @@ def runtime_variables(workspace: Workspace, record: VersionRecord) -> dict[str, 
     """The environment variables of a version, from its runtime document."""
     document: Any = json.loads(workspace.store.blobs.read(record.runtime))[1]
     return dict(document.get("environment_variables") or {})
+
+
+def fetch_base(
+    workspace: Workspace, record: VersionRecord, platforms: Sequence[str] | None, session: Session
+) -> None:
+    """Make the base layers of these images be in the store, and say what was fetched."""
+    from envgraph.api.events import Event
+    from envgraph.cli.views.text import many, size
+
+    done: dict[str, int] = {}
+    total: dict[str, int] = {}
+    with session.console.status("Looking for the layers of the base") as tell:
+
+        def show(event: Event) -> None:
+            done[event.key], total[event.key] = event.bytes_done, event.bytes_total
+            fetched, whole = sum(done.values()), sum(total.values())
+            tell(f"Fetching the base: {size(fetched)} of {size(whole)}")
+
+        workspace.ensure_base(record, platforms, on_event=show)
+    if done:
+        layers = many(len(done), "layer")
+        session.console.note(f"fetched {layers} of the base, {size(sum(total.values()))}")
 
 
 def image_here(record: VersionRecord) -> Any:

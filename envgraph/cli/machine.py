@@ -63,7 +63,7 @@ def examine(session: Session) -> list[Check]:
 
 def store_path(session: Session) -> Path:
     """The store that commands would use."""
-    from envgraph.refresh.quick import default_store
+    from envgraph.folders import default_store
 
     if session.common.store is not None:
         return session.common.store.absolute()

@@ -9,14 +9,21 @@ from __future__ import annotations
 import base64
 import json
 import netrc
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from envgraph.folders import home_folder
+
 
 def _home(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("HOME") or Path.home())
+    """The user's home; below the null device, where nothing lies, for a user without one."""
+    try:
+        return Path(home_folder(environ))
+    except FileNotFoundError:
+        return Path(os.devnull)
 
 
 def _basic(user: str, password: str) -> str:

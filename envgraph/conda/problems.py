@@ -52,12 +52,17 @@ def translate(
 
     ``close``: for a name that is nowhere, the names that it may have meant.
     """
+    if is_unsatisfiable(error):
+        return _unsatisfiable(_masked(error, sources), sources, request, close or {})
+    return channel_error(error, sources)
+
+
+def channel_error(error: BaseException, sources: Sequence[ChannelSource]) -> EnvgraphError:
+    """The typed error for whatever rattler raised while it read channels, with no secret in it."""
     if isinstance(error, EnvgraphError):
         return error
-    text = credentials.mask(str(error), known_secrets(sources))[:_DETAIL_LIMIT].strip()
+    text = _masked(error, sources)
     kind = type(error).__name__
-    if is_unsatisfiable(error):
-        return _unsatisfiable(text, sources, request, close or {})
     if kind == "PanicException":
         return ResolveError(
             "the solver crashed", code="solver-crash", detail=text, hint="please report this"
@@ -67,6 +72,10 @@ def translate(
     if kind in ("CacheDirError", "IoError") or isinstance(error, OSError):
         return FetchError("the folder for repodata cannot be used", code="cache", detail=text)
     return _channel_failure(text, sources)
+
+
+def _masked(error: BaseException, sources: Sequence[ChannelSource]) -> str:
+    return credentials.mask(str(error), known_secrets(sources))[:_DETAIL_LIMIT].strip()
 
 
 def is_foreign(error: BaseException) -> bool:

@@ -4,21 +4,30 @@ The lock says digest, size and DiffID of each layer, as the base's own documents
 claimed them. Copying proves all three in one pass: bytes that are not the digest,
 and layers that do not unpack to their DiffID, are refused before they are kept.
 Only base layers that the store lacks are read at all.
+
+Bases on disk are copied whole when an image is made on them. Of a base in a registry
+the store has manifest and config; its layers come when something here needs them
+(:func:`ensure_base`): a container, an export, a registry that cannot mount them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
-from typing import BinaryIO, Final, Protocol
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from envgraph.errors import IntegrityError
+from envgraph.api.events import Event
+from envgraph.errors import IntegrityError, ResolveError
 from envgraph.image.compress import Decompressed, open_gzip, open_zstd
 from envgraph.lock.images import ResolvedBase
-from envgraph.model.locked import BaseLayer
+from envgraph.model.locked import BaseLayer, LockedBase
 from envgraph.model.oci import LAYER_TYPES
 from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    from envgraph_store import Store
 
 _CHUNK: Final = 1 << 20
 _MOST_RAW: Final = 64 << 30
@@ -65,6 +74,96 @@ def copy_base(
             target.abort()
             raise
     return tuple(copied)
+
+
+class LayerSource(Protocol):
+    """Where the layers of bases in registries come from."""
+
+    def open_layer(self, base: LockedBase, layer: BaseLayer) -> AbstractContextManager[BinaryIO]:
+        """A layer's bytes: resumed where they break off, verified to their end."""
+        ...
+
+
+class Mapper(Protocol):
+    """``map``, or an executor's ``map``: the results in the order of the items."""
+
+    def __call__(
+        self, function: Callable[[_Wanted], Digest], items: Iterable[_Wanted], /
+    ) -> Iterable[Digest]:
+        """Call the function with each item."""
+        ...
+
+
+_Wanted = tuple[LockedBase, BaseLayer]
+
+
+def ensure_base(
+    store: Store,
+    bases: Iterable[LockedBase],
+    source: LayerSource,
+    *,
+    mapper: Mapper = map,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> tuple[Digest, ...]:
+    """Make every layer of these bases be in the store; the digests that were fetched now.
+
+    Each layer is fetched once, verified (digest, size, DiffID) and durable on its own: what
+    was fetched before an error stays. The caller holds a lease. ``on_event`` is told of
+    each layer, from any thread that ``mapper`` has.
+
+    ResolveError: a base on disk is incomplete, or its registry no longer has the layer;
+    OfflineError, RegistryError and IntegrityError as the registry has it.
+    """
+    wanted = {layer.digest: (base, layer) for base in bases for layer in base.layers}
+    missing = store.blobs.missing(wanted)
+    todo = [wanted[digest] for digest in wanted if digest in missing]
+    for base, layer in todo:
+        if not base.in_registry:
+            raise _not_copied(base, layer)
+
+    def fetch(item: _Wanted) -> Digest:
+        return _fetch_layer(store, source, *item, on_event)
+
+    return tuple(mapper(fetch, todo))
+
+
+def _fetch_layer(
+    store: Store,
+    source: LayerSource,
+    base: LockedBase,
+    layer: BaseLayer,
+    on_event: Callable[[Event], None],
+) -> Digest:
+    key, name = str(layer.digest), f"{base.reference} {layer.digest.hex[:12]}"
+    done = told = 0
+    on_event(Event("start", key, "base-layer", name, 0, layer.size))
+    with store.transaction() as batch:
+        with (
+            batch.writer("blobs", expect=layer.digest, size=layer.size) as writer,
+            source.open_layer(base, layer) as body,
+        ):
+
+            def write(data: bytes) -> None:
+                nonlocal done, told
+                writer.write(data)
+                done += len(data)
+                if done - told >= _CHUNK or done == layer.size:
+                    told = done
+                    on_event(Event("progress", key, "base-layer", name, done, layer.size))
+
+            copy_blob(body, write, layer, base.reference)
+            writer.finish()
+        batch.commit()
+    on_event(Event("done", key, "base-layer", name, done, layer.size))
+    return layer.digest
+
+
+def _not_copied(base: LockedBase, layer: BaseLayer) -> ResolveError:
+    return ResolveError(
+        f"the store lacks the layer {layer.digest} of the base {base.reference}",
+        code="base-gone",
+        hint="`envgraph apply --replace NAME` copies it again, if the base is still there",
+    )
 
 
 def copy_blob(

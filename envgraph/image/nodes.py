@@ -93,7 +93,9 @@ def package_options(package: LockedPackage, options: LayerOptions) -> LayerOptio
 
 
 def _base_node(base: LockedBase) -> Node:
-    size = None if base.is_scratch else sum(layer.size for layer in base.layers)
+    size = None  # of a base in a registry, only manifest and config are needed here
+    if not (base.is_scratch or base.in_registry):
+        size = sum(layer.size for layer in base.layers)
     return Node(base_key(base), "base-image", base.reference, (), size, None, base)
 
 

@@ -36,8 +36,8 @@ from envgraph.model.oci import (
 from envgraph.refresh.observe import Observer, base_blobs, image_record, layer_record
 from envgraph.registry.artifacts import (
     ENVIRONMENT_TYPE,
-    Contents,
     EnvironmentRecord,
+    fetch_parts,
     read_contents,
     read_environment,
 )
@@ -329,18 +329,7 @@ def fetch_record(
     what = f"{remote.title}: {repository.name}:{reference}"
     manifest = repository.get_manifest(reference)
     contents = read_contents(manifest.data, ENVIRONMENT_TYPE, what)
-    return read_environment(contents, fetch_blobs(repository, contents), what)
-
-
-def fetch_blobs(repository: RetryingRepository, contents: Contents) -> dict[Digest, bytes]:
-    """The documents of an artifact; each is bounded, and verified while it is read."""
-    blobs: dict[Digest, bytes] = {}
-    for part in contents.all:
-        if part.digest in blobs:
-            continue
-        with repository.open_blob(part.digest, part.size) as body:
-            blobs[part.digest] = body.read(part.size + 1)
-    return blobs
+    return read_environment(contents, fetch_parts(repository, contents), what)
 
 
 def _wrong(what: str, why: str) -> IntegrityError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from envgraph.errors import ResolveError
+from envgraph.lock.layouts import read_blob
 from envgraph.lock.sources import Tree, hash_file
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
@@ -52,6 +53,10 @@ class DockerArchive:
     def title(self) -> str:
         """The archive's path."""
         return self._tree.title
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """The made manifest, or a config, verified."""
+        return read_blob(self, descriptor)
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of a blob, the made manifests included."""

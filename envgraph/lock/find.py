@@ -1,4 +1,4 @@
-"""Find the lock of an environment: committed file, then store, then a solve.
+"""Find the lock of an environment: committed file, store, registry, or else a solve.
 
 The order is fixed: what was pinned once is found again before anything is asked
 of a channel, so a channel that moved on, or is gone, changes nothing.
@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
-from envgraph.lock.keep import StoredPackages
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -24,16 +23,31 @@ from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
-Origin = Literal["committed", "edited", "store", "new"]
+if TYPE_CHECKING:
+    from envgraph.lock.images import RegistryResolver, ResolvedBase
+
+Origin = Literal["committed", "edited", "store", "registry", "new"]
+
+
+class PinSource(Protocol):
+    """Where other machines leave their pins."""
+
+    def find(self, definition: Digest, pin_key: Digest, /) -> LockedEnvironment | None:
+        """The lock that holds for a pin key; None where none is known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLock:
-    """A lock and where it was found. ``record`` is its blob, where one is known."""
+    """A lock and where it was found. ``pinned``: the store knows it.
+
+    ``documents``: manifest and config of a base that was asked for just now, by digest.
+    """
 
     lock: LockedEnvironment
     origin: Origin
     pinned: bool
+    documents: Mapping[Digest, bytes] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,13 @@ class FoundLocks:
     locks: Mapping[str, FoundLock]
     file_current: bool
     diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def documents(self) -> dict[Digest, bytes]:
+        """Manifests and configs of the bases that were asked for just now."""
+        return {
+            digest: data for item in self.locks.values() for digest, data in item.documents.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +105,21 @@ class LockFinder:
         offline: bool,
         now: datetime,
         saved: Mapping[str, LockedEnvironment] | None = None,
+        bases: RegistryResolver | None = None,
+        shared: PinSource | None = None,
     ) -> None:
-        """Bind the parts; opens nothing."""
+        """Bind the parts; opens nothing. ``bases`` resolves base images in registries.
+
+        ``shared``: the pins of other machines, asked where neither file nor store has one.
+        """
         self._config = config
         self._store = store
         self._pins = Pins(store, config.id)
         self._offline = offline
         self._now = now
         self._saved = saved or {}
+        self._bases = bases
+        self._shared = shared
 
     def find(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -103,13 +131,12 @@ class LockFinder:
         committed = self._committed(spec.name)
         found: dict[str, FoundLock] = {}
         diagnostics = list(committed.diagnostics)
-        base: dict[str, LockedBase] = {}
         for platform in platforms:
             key = pin_key_of(spec, platform, self._config, definition)
-            lock = self._known(key, platform, committed)
+            lock = self._known(key, platform, committed) or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
-                lock, more = self._solve(spec, definition, platform, previous, base)
+                lock, more = self._solve(spec, definition, platform, previous)
                 diagnostics += more
             found[platform] = lock
         current = not committed.edited and {
@@ -142,8 +169,7 @@ class LockFinder:
         self, spec: EnvironmentSpec, lock: LockedEnvironment, names: frozenset[str]
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
         """A new generation of a lock in which only ``names`` (and what they force) moved."""
-        bases = {lock.platform: lock.base}
-        return self._solve(spec, lock.definition, lock.platform, lock, bases, names)
+        return self._solve(spec, lock.definition, lock.platform, lock, lock.base, names)
 
     def _known(self, key: Digest, platform: str, committed: _Committed) -> FoundLock | None:
         pinned = self._pins.find(key)
@@ -160,6 +186,10 @@ class LockFinder:
         if pinned is not None:
             return FoundLock(pinned, "store", True)
         return None
+
+    def _shared_pin(self, definition: Digest, key: Digest) -> FoundLock | None:
+        lock = None if self._shared is None else self._shared.find(definition, key)
+        return None if lock is None else FoundLock(lock, "registry", False)
 
     def _committed(self, name: str) -> _Committed:
         path = lockfile_path(self._config.root, name)
@@ -189,24 +219,24 @@ class LockFinder:
         definition: Digest,
         platform: str,
         previous: LockedEnvironment | None,
-        bases: dict[str, LockedBase],
+        base: LockedBase | None = None,
         update: frozenset[str] = frozenset(),
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
-        from envgraph.lock.images import resolve_base
+        from envgraph.lock.keep import StoredPackages
         from envgraph.lock.resolve import lock_environment
 
         if previous is not None and previous.base.reference == (spec.image or "scratch"):
             # A change of packages is no reason to take another base (`base_images: freeze`).
-            bases.setdefault(platform, previous.base)
-        if platform not in bases:
-            bases[platform] = resolve_base(
-                spec.image or "scratch", spec.image_path, platform, offline=self._offline
-            ).locked
+            base = base or previous.base
+        resolved = None
+        if base is None:
+            resolved = self._resolve_base(spec, platform)
+            base = resolved.locked
         outcome = lock_environment(
             spec,
             platform,
             self._config,
-            base=bases[platform],
+            base=base,
             definition=definition,
             previous=previous,
             update=None if previous is None else update,
@@ -217,7 +247,16 @@ class LockFinder:
         said = outcome.diagnostics
         if not update:  # the plan lists every change; nobody asked for an update
             said = tuple(d for d in said if d.code != "update-moved")
-        return FoundLock(outcome.lock, "new", False), said
+        if resolved is None:
+            return FoundLock(outcome.lock, "new", False), said
+        found = FoundLock(outcome.lock, "new", False, resolved.documents)
+        return found, (*resolved.remarks, *said)
+
+    def _resolve_base(self, spec: EnvironmentSpec, platform: str) -> ResolvedBase:
+        from envgraph.lock.images import resolve_base
+
+        image = spec.image or "scratch"
+        return resolve_base(image, spec.image_path, platform, registry=self._bases)
 
 
 def _edited(path: Path) -> Diagnostic:

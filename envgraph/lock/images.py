@@ -2,7 +2,7 @@
 
 ``scratch``, OCI layouts on disk (``oci:PATH[:NAME]``) and archives of ``docker
 save`` (``docker-archive:PATH[:NAME]``) are read here. References to a registry
-go to a :class:`RegistryResolver`, when one is given; a registry plugin is one.
+go to a :class:`RegistryResolver`, when one is given: :mod:`envgraph.lock.registry_bases`.
 
 A base is read once, when it is locked (:func:`resolve_base`), and from then on
 found by its manifest's digest (:func:`open_base`), whatever its name means by then.
@@ -16,24 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from envgraph.errors import InputError, IntegrityError, OfflineError, PlatformError, ResolveError
+from envgraph.errors import (
+    Diagnostic,
+    InputError,
+    IntegrityError,
+    PlatformError,
+    ResolveError,
+)
 from envgraph.lock.archives import DockerArchive
-from envgraph.lock.layouts import Blobs, OciLayout, choose_manifest, read_blob
+from envgraph.lock.layouts import COPY_ALL, Blobs, OciLayout, choose_manifest
+from envgraph.lock.manifests import read_image
 from envgraph.lock.sources import FolderTree, TarTree, Tree, VerifyingReader
 from envgraph.model.locked import BaseLayer, LockedBase
-from envgraph.model.oci import (
-    LAYER_TYPES,
-    OCI_LAYER,
-    Descriptor,
-    ImageConfig,
-    Manifest,
-    Platform,
-    oci_platform,
-    problem,
-    read_config,
-    read_document,
-    same_platform,
-)
+from envgraph.model.oci import Descriptor, ImageConfig, Platform, oci_platform, problem
 from envgraph.model.reference import (
     BadReferenceError,
     LocalReference,
@@ -52,6 +47,8 @@ class ResolvedBase:
 
     ``sizes`` names every blob that an image on this base needs: manifest, config,
     layers. ``open`` gives one of them; the reader fails when bytes are wrong.
+    ``documents`` are manifest and config of a base in a registry, by digest: the store
+    keeps them with the lock. ``remarks`` are for the user.
     """
 
     locked: LockedBase
@@ -59,6 +56,8 @@ class ResolvedBase:
     sizes: Mapping[Digest, int] = field(default_factory=dict)
     source: Blobs | None = None
     title: str = "scratch"
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+    remarks: tuple[Diagnostic, ...] = ()
 
     def open(self, digest: Digest) -> BinaryIO:
         """One blob; its last bytes come only when all of them were verified."""
@@ -70,12 +69,14 @@ class ResolvedBase:
 
 
 class RegistryResolver(Protocol):
-    """What a registry plugin offers for bases."""
+    """Bases in registries."""
 
     def resolve(self, reference: RegistryReference, platform: Platform) -> ResolvedBase:
         """The image that the reference means now."""
 
-    def find(self, reference: RegistryReference, base: LockedBase) -> ResolvedBase:
+    def find(
+        self, reference: RegistryReference, base: LockedBase, platform: Platform
+    ) -> ResolvedBase:
         """The locked image by its digest, in the repository of the reference."""
 
 
@@ -85,15 +86,14 @@ def resolve_base(
     platform: str,
     *,
     registry: RegistryResolver | None = None,
-    offline: bool = False,
 ) -> ResolvedBase:
     """What ``reference`` means now, on a conda platform such as ``linux-64``.
 
     ``image_path`` is the absolute path behind an ``oci:`` or ``docker-archive:``
     reference. InputError: the reference or what lies there is wrong;
     ResolveError: no image of that name or platform; OfflineError: a registry would
-    be asked; IntegrityError: hostile or damaged documents. Everything but the layers'
-    bytes has been verified then.
+    be asked that must not be; IntegrityError: hostile or damaged documents. Everything
+    but the layers' bytes has been verified then.
     """
     wanted = oci_platform(platform)
     if wanted is None:
@@ -106,9 +106,7 @@ def resolve_base(
         return ResolvedBase(LockedBase(reference))
     if isinstance(parsed, RegistryReference):
         if registry is None:
-            raise _no_registry(parsed)
-        if offline:
-            raise OfflineError(f"{parsed} lies in a registry, and --offline asks none")
+            raise no_registry(parsed)
         return registry.resolve(parsed, wanted)
     blobs, found = _look_up(parsed, image_path, wanted)
     return _read_image(blobs, found, reference, wanted)
@@ -129,11 +127,11 @@ def open_base(
     if base.manifest is None:
         return ResolvedBase(base)
     parsed = parse_reference(base.reference)
-    if isinstance(parsed, RegistryReference):
-        if registry is None:
-            raise _no_registry(parsed)
-        return registry.find(parsed, base)
     wanted = oci_platform(platform)
+    if isinstance(parsed, RegistryReference) and wanted is not None:
+        if registry is None:
+            raise no_registry(parsed)
+        return registry.find(parsed, base, wanted)
     if wanted is None or not isinstance(parsed, LocalReference):
         raise InputError(f"{base.reference} holds no image for {platform}", code="base-image")
     tree = _tree(parsed, image_path, base)
@@ -199,35 +197,10 @@ def _tree(parsed: LocalReference, image_path: str | None, locked: LockedBase | N
 
 
 def _read_image(blobs: Blobs, found: Descriptor, reference: str, wanted: Platform) -> ResolvedBase:
-    data = read_blob(blobs, found)
-    what = f"{blobs.title}: manifest {found.digest}"
-    manifest = read_document(data, found.media_type, what)
-    if not isinstance(manifest, Manifest):
-        raise problem(what, "an index where a manifest was expected")
-    config = read_config(read_blob(blobs, manifest.config), f"{blobs.title}: config")
-    if not same_platform(wanted, config.platform):
-        raise ResolveError(
-            f"{blobs.title}: the image is for {config.platform}, not for {wanted}",
-            code="base-platform",
-            hint="copy the image for every platform (`skopeo copy --all`), or change `platforms:`",
-        )
-    if len(config.diff_ids) != len(manifest.layers):
-        raise problem(
-            what, f"{len(manifest.layers)} layers, and its config lists {len(config.diff_ids)}"
-        )
-    layers = tuple(
-        BaseLayer(layer.media_type, layer.digest, layer.size, diff_id)
-        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
-    )
-    sizes = {found.digest: found.size, manifest.config.digest: manifest.config.size}
-    for layer in layers:
-        _check_layer(blobs, layer, what)
-        if sizes.setdefault(layer.digest, layer.size) != layer.size:
-            raise problem(what, f"{layer.digest} is there with two sizes")
-    locked = LockedBase(
-        reference, found.digest, manifest.media_type, manifest.config.digest, layers
-    )
-    return ResolvedBase(locked, config, sizes, blobs, blobs.title)
+    image = read_image(blobs, found, reference, wanted, COPY_ALL)
+    for layer in image.locked.layers:
+        _check_layer(blobs, layer, f"{blobs.title}: manifest {found.digest}")
+    return ResolvedBase(image.locked, image.config, image.sizes, blobs, blobs.title)
 
 
 def _check_layer(blobs: Blobs, layer: BaseLayer, what: str) -> None:
@@ -240,11 +213,10 @@ def _check_layer(blobs: Blobs, layer: BaseLayer, what: str) -> None:
         )
     if there != layer.size:
         raise problem(what, f"the layer {layer.digest} has {there} bytes, not {layer.size}")
-    if LAYER_TYPES[layer.media_type] == OCI_LAYER and layer.digest != layer.diff_id:
-        raise problem(what, f"the layer {layer.digest} is not compressed, and has another DiffID")
 
 
-def _no_registry(reference: RegistryReference) -> ResolveError:
+def no_registry(reference: RegistryReference) -> ResolveError:
+    """No plugin can ask a registry."""
     name = reference.repository.rsplit("/", 1)[-1]
     return ResolveError(
         f"{reference} lies in a registry, and no registry plugin is there to ask it",

@@ -6,41 +6,35 @@ from collections.abc import Iterable
 from typing import BinaryIO, Final, Protocol
 
 from envgraph.errors import ResolveError
+from envgraph.lock.manifests import (
+    Documents,
+    check_document_size,
+    fitting,
+    manifests_below,
+    no_such_platform,
+)
 from envgraph.lock.sources import Tree, read_verified
 from envgraph.model.oci import (
-    DOCKER_INDEX,
-    DOCKER_MANIFEST,
     DOCUMENT_LIMIT,
     OCI_IMAGE_INDEX,
-    OCI_IMAGE_MANIFEST,
     REF_NAME,
     Descriptor,
     Index,
-    Manifest,
-    NotAnImageError,
     Platform,
     check_case,
     problem,
-    read_config,
     read_document,
     read_object,
-    same_platform,
 )
 from envgraph.model.reference import same_name
 from envgraph_store.digest import Digest
 
 _CONTAINERD_NAME: Final = "io.containerd.image.name"
-_ATTESTATION: Final = "vnd.docker.reference.type"
-_MAX_DEPTH: Final = 4
-_MAX_ENTRIES: Final = 10_000
+COPY_ALL: Final = "copy the image for every platform (`skopeo copy --all`), or change `platforms:`"
 
 
-class Blobs(Protocol):
+class Blobs(Documents, Protocol):
     """Blobs by digest; what is opened is not verified yet."""
-
-    @property
-    def title(self) -> str:
-        """What messages call the place."""
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of the blob; None when it is not there."""
@@ -73,6 +67,10 @@ class OciLayout:
         """A blob, not verified."""
         return self._tree.open(f"blobs/sha256/{digest.hex}")
 
+    def document(self, descriptor: Descriptor) -> bytes:
+        """A manifest, index or config, verified."""
+        return read_blob(self, descriptor)
+
     def entries(self) -> tuple[Descriptor, ...]:
         """What ``index.json`` names."""
         what = f"{self.title}/index.json"
@@ -91,9 +89,7 @@ class OciLayout:
 
 def read_blob(blobs: Blobs, descriptor: Descriptor) -> bytes:
     """A document's bytes, bounded and verified."""
-    what = f"{blobs.title}: {descriptor.digest}"
-    if descriptor.size > DOCUMENT_LIMIT:
-        raise problem(what, f"a document larger than {DOCUMENT_LIMIT} bytes")
+    check_document_size(descriptor, blobs.title)
     return read_verified(
         blobs.open(descriptor.digest), descriptor.digest, descriptor.size, blobs.title
     )
@@ -113,59 +109,18 @@ def choose_manifest(layout: OciLayout, name: str, wanted: Platform) -> Descripto
             code="base-name",
             detail=f"It holds: {_listed(entries)}.",
         )
-    leaves: dict[Digest, Descriptor] = {}
-    for leaf in _leaves(layout, named, 0):
-        leaves.setdefault(leaf.digest, leaf)
-        if len(leaves) > _MAX_ENTRIES:
-            raise problem(layout.title, f"more than {_MAX_ENTRIES} images")
-    fitting = [leaf for leaf in leaves.values() if _fits(layout, leaf, wanted)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        offered = sorted({str(leaf.platform or "?") for leaf in leaves.values()})
-        raise ResolveError(
-            f"{layout.title} holds no image for {wanted}",
-            code="base-platform",
-            detail=f"It holds images for {', '.join(offered) or 'nothing'}.",
-            hint="copy the image for every platform (`skopeo copy --all`), or change `platforms:`",
-        )
+    leaves = manifests_below(layout, named)
+    found = list(fitting(layout, leaves, wanted))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise no_such_platform(layout, leaves, wanted, COPY_ALL)
     raise ResolveError(
-        f"{layout.title} holds {len(fitting)} images for {wanted}",
+        f"{layout.title} holds {len(found)} images for {wanted}",
         code="base-name",
         detail=f"It holds: {_listed(entries)}.",
         hint="name one of them: oci:PATH:NAME",
     )
-
-
-def _leaves(layout: OciLayout, entries: Iterable[Descriptor], depth: int) -> Iterable[Descriptor]:
-    """The manifests below, attestations left out."""
-    for entry in entries:
-        if _ATTESTATION in entry.annotations:
-            continue
-        if entry.media_type in (OCI_IMAGE_MANIFEST, DOCKER_MANIFEST):
-            yield entry
-        elif entry.media_type in (OCI_IMAGE_INDEX, DOCKER_INDEX):
-            if depth >= _MAX_DEPTH:
-                raise problem(layout.title, f"indexes are nested more than {_MAX_DEPTH} deep")
-            what = f"{layout.title}: index {entry.digest}"
-            index = read_document(read_blob(layout, entry), entry.media_type, what)
-            if not isinstance(index, Index):
-                raise problem(what, "a manifest where an index was expected")
-            yield from _leaves(layout, index.manifests, depth + 1)
-
-
-def _fits(layout: OciLayout, leaf: Descriptor, wanted: Platform) -> bool:
-    if leaf.platform is not None and leaf.platform.os:
-        return same_platform(wanted, leaf.platform)
-    what = f"{layout.title}: manifest {leaf.digest}"
-    try:
-        manifest = read_document(read_blob(layout, leaf), leaf.media_type, what)
-        if not isinstance(manifest, Manifest):
-            raise problem(what, "an index where a manifest was expected")
-        config = read_config(read_blob(layout, manifest.config), f"{layout.title}: config")
-    except NotAnImageError:
-        return False
-    return same_platform(wanted, config.platform)
 
 
 def _is_named(entry: Descriptor, name: str) -> bool:

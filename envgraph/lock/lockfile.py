@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +128,8 @@ def write_lockfile(
     ``sources`` are paths of the files that were locked, for people; relative ones
     keep the file the same on every machine. Raises InputError when it cannot be written.
     """
+    import tempfile
+
     text = lockfile_text(locks, sources)
     temporary: str | None = None
     try:

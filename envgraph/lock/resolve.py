@@ -14,6 +14,7 @@ from envgraph.conda.solve import SolveAnswer, SolveRequest, solve, solver_versio
 from envgraph.conda.specs import parse_requirements
 from envgraph.conda.transport import Transport
 from envgraph.errors import Diagnostic, InputError, ResolveError
+from envgraph.folders import cache_folder
 from envgraph.lock.contract import pin_key_of, virtual_packages
 from envgraph.lock.packages import PackageStore, locked_conda_packages
 from envgraph.model.config import WorkspaceConfig
@@ -34,9 +35,7 @@ class LockOutcome:
 
 def default_cache(environ: Mapping[str, str] | None = None) -> Path:
     """Where repodata and uv's metadata are remembered; deleting it costs only time."""
-    env = os.environ if environ is None else environ
-    base = env.get("XDG_CACHE_HOME") or str(Path(env.get("HOME") or Path.home(), ".cache"))
-    return Path(base, "envgraph")
+    return Path(cache_folder(os.environ if environ is None else environ))
 
 
 def lock_environment(

@@ -11,13 +11,15 @@ import hashlib
 import io
 import os
 import stat
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from envgraph.errors import InputError, IntegrityError
 from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    import tarfile
 
 _MAX_MEMBERS: Final = 20_000
 _CHUNK: Final = 1 << 20
@@ -115,6 +117,8 @@ class TarTree:
 
 def _list_members(path: Path) -> Mapping[str, tuple[int, int]]:
     """Name → offset and size of each regular member, links resolved within the tar."""
+    import tarfile
+
     members: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
     try:

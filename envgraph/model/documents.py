@@ -59,7 +59,8 @@ def package_from_document(document: Mapping[str, Any]) -> LockedPackage:
 
 def base_document(base: LockedBase) -> dict[str, Any]:
     """A base image by its digests."""
-    return {
+    index = {} if base.index is None else {"index": str(base.index)}
+    return index | {
         "reference": base.reference,
         "manifest": None if base.manifest is None else str(base.manifest),
         "manifest_media_type": base.manifest_media_type,
@@ -92,6 +93,7 @@ def base_from_document(document: Mapping[str, Any]) -> LockedBase:
             )
             for layer in document["layers"]
         ),
+        index=Digest(document["index"]) if document.get("index") else None,
     )
 
 

@@ -75,7 +75,11 @@ class BuildGraph:
         return tuple(self._nodes[key] for key in self._closure(keys))
 
     def as_networkx(self) -> networkx.DiGraph[NodeKey]:
-        """A directed graph with an edge from each node to every node that uses it."""
+        """A directed graph with an edge from each node to every node that uses it.
+
+        For questions that networkx answers (cycles, reductions, exports). Importing it
+        takes longer than a small apply, so nothing that every apply does may need it.
+        """
         import networkx
 
         graph: networkx.DiGraph[NodeKey] = networkx.DiGraph()
@@ -87,15 +91,49 @@ class BuildGraph:
     def generations(self, keys: Iterable[NodeKey] | None = None) -> list[list[Node]]:
         """Nodes (or those of ``keys``) in generations: each needs only earlier ones.
 
-        The order within a generation is that in which the nodes were given.
-        Raises :class:`GraphError` on a cycle.
+        A node's generation is the length of its longest chain of needs, the whole graph
+        counted. The order within a generation is that in which the nodes were given.
+        Raises :class:`GraphError` on a cycle, and names it.
         """
+        wanted = set(self._nodes) if keys is None else set(keys)
+        found: list[list[Node]] = []
+        for key, depth in self._depths():
+            while len(found) <= depth:
+                found.append([])
+            if key in wanted:
+                found[depth].append(self._nodes[key])
+        return [layer for layer in found if layer]
+
+    def _depths(self) -> list[tuple[NodeKey, int]]:
+        """The length of each node's longest chain of needs, in the order given."""
+        users: dict[NodeKey, list[NodeKey]] = {key: [] for key in self._nodes}
+        left: dict[NodeKey, int] = {}
+        for node in self:
+            needs = set(node.needs)
+            left[node.key] = len(needs)
+            for need in needs:
+                if need not in users:
+                    raise GraphError(f"{need} is needed and not in the graph")
+                users[need].append(node.key)
+        depths = {key: 0 for key, count in left.items() if not count}
+        ready = list(depths)
+        for key in ready:  # grows while it is read
+            for user in users[key]:
+                left[user] -= 1
+                if not left[user]:
+                    depths[user] = depths[key] + 1
+                    ready.append(user)
+        if len(ready) < len(self._nodes):
+            raise GraphError(f"the graph has a cycle: {self._cycle()}")
+        return [(key, depths[key]) for key in self._nodes]
+
+    def _cycle(self) -> str:
         import networkx
 
-        wanted = set(self._nodes) if keys is None else set(keys)
-        try:
-            layers = list(networkx.topological_generations(self.as_networkx()))
-        except networkx.NetworkXUnfeasible as error:
-            raise GraphError("the graph has a cycle") from error
-        found = [[self._nodes[key] for key in layer if key in wanted] for layer in layers]
-        return [layer for layer in found if layer]
+        edges = networkx.find_cycle(self.as_networkx())
+        return ", ".join(
+            f"{self._nodes[user].name} needs itself"
+            if need == user
+            else f"{self._nodes[user].name} needs {self._nodes[need].name}"
+            for need, user in edges
+        )

@@ -98,6 +98,19 @@ class LockedBase:
     manifest_media_type: str = ""
     config: Digest | None = None
     layers: tuple[BaseLayer, ...] = ()
+    index: Digest | None = field(default=None, compare=False)
+    """In a registry, what the reference itself meant: an index over platforms. None where
+    it meant the manifest. Recorded, so that one question tells whether a tag has moved."""
+
+    @property
+    def meant(self) -> Digest | None:
+        """What the reference meant when it was locked: the index, or else the manifest."""
+        return self.index or self.manifest
+
+    @property
+    def in_registry(self) -> bool:
+        """It lies in a registry, not on disk: its layers come only where they are needed."""
+        return not self.is_scratch and not self.reference.startswith(("oci:", "docker-archive:"))
 
     @property
     def is_scratch(self) -> bool:

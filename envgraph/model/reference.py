@@ -30,6 +30,16 @@ class BadReferenceError(ValueError):
     """The text is no reference; the message says why, in words for the user."""
 
 
+def is_repository(text: str) -> bool:
+    """Whether a registry may have a repository of that name (OCI's grammar, 255 characters)."""
+    return len(text) <= _MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether a repository may have that tag (OCI's grammar, 128 characters)."""
+    return _TAG.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryReference:
     """An image in a registry, in normal form; a digest beats the tag beside it."""

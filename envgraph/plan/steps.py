@@ -60,6 +60,7 @@ def lock_steps(target: Target) -> list[Step]:
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
+            "registry": "pinned by another machine; taken over from the registry",
         }[locked.origin]
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:

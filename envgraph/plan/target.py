@@ -11,7 +11,7 @@ from envgraph.model.locked import LockedEnvironment
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store.digest import Digest
 
-LockOrigin = Literal["committed", "edited", "store", "new"]
+LockOrigin = Literal["committed", "edited", "store", "registry", "new"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class LockedTarget:
     image: NodeKey
     lockfile_current: bool = True
     """The committed lockfile holds this lock; False when apply has to write it."""
+
+    documents: Mapping[Digest, bytes] = field(default_factory=dict, compare=False)
+    """Manifest and config of a base that was asked for just now: kept with the lock."""
 
 
 @dataclass(frozen=True, slots=True)

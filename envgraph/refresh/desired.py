@@ -155,10 +155,15 @@ def _gather(
                 hint="lower image.max_layers in envgraph.yaml",
             )
         gathered.nodes |= {node.key: node for node in nodes.nodes}
-        gathered.subjects[nodes.image] = Subject(spec, item.lock, document, nodes)
+        gathered.subjects[nodes.image] = Subject(spec, item.lock, document, nodes, item.documents)
         images[platform] = nodes.image
         platforms[platform] = LockedTarget(
-            item.lock, lock_identity(item.lock), item.origin, nodes.image, found.file_current
+            item.lock,
+            lock_identity(item.lock),
+            item.origin,
+            nodes.image,
+            found.file_current,
+            item.documents,
         )
     final = next(iter(images.values()))
     if len(images) > 1:

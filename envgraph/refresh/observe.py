@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from envgraph.errors import EnvgraphError
@@ -49,10 +49,16 @@ class Subject:
     lock: LockedEnvironment
     runtime: Mapping[str, Any]
     nodes: ImageNodes
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+    """Manifest and config of a base that was asked for just now."""
 
 
 class Observer:
-    """Answers "is this node's result whole?" and remembers what it read."""
+    """Answers "is this node's result whole?" and remembers what it read.
+
+    What is remembered holds for as long as nothing can be collected: while a plan is
+    made, or under one lease.
+    """
 
     def __init__(self, store: Store) -> None:
         """Bind; nothing is read yet."""
@@ -60,18 +66,26 @@ class Observer:
         self._present: dict[Digest, bool] = {}
         self._layers: dict[NodeKey, StoredLayer | None] = {}
 
+    def look_again(self) -> None:
+        """Forget what was absent: it may have been made since. Safe while threads ask."""
+        for digest in [digest for digest, there in list(self._present.items()) if not there]:
+            self._present.pop(digest, None)
+        for key in [key for key, layer in list(self._layers.items()) if layer is None]:
+            self._layers.pop(key, None)
+
     def has(self, digests: Iterable[Digest]) -> bool:
         """All these blobs are in the store (by name; content is checked when read)."""
         unknown = [digest for digest in digests if digest not in self._present]
         missing = self._store.blobs.missing(unknown)
-        self._present |= {digest: digest not in missing for digest in unknown}
-        return all(self._present[digest] for digest in digests)
+        self._present.update({digest: digest not in missing for digest in unknown})
+        return all(self._present.get(digest, False) for digest in digests)
 
     def layer(self, key: NodeKey) -> StoredLayer | None:
         """The layer that a node made, when its blob is there."""
-        if key not in self._layers:
-            self._layers[key] = self._read_layer(key)
-        return self._layers[key]
+        layer = self._layers.get(key)
+        if layer is None and key not in self._layers:
+            layer = self._layers[key] = self._read_layer(key)
+        return layer
 
     def _read_layer(self, key: NodeKey) -> StoredLayer | None:
         record = self._store.actions.get(str(key))
@@ -95,15 +109,21 @@ class Observer:
         return needed[0] if self.has(needed) else None
 
     def base(self, base: LockedBase) -> bool:
-        """The base's config and layers are in the store; always true for ``scratch``."""
+        """What an image on this base needs is in the store; always true for ``scratch``."""
         return base.is_scratch or self.has(base_blobs(base))
 
 
 def base_blobs(base: LockedBase) -> list[Digest]:
-    """Every blob of a base image."""
+    """What an image needs of its base to be made.
+
+    Of a base on disk everything: that may be gone tomorrow. Of one in a registry its
+    manifest and config: the layers come only where they are needed
+    (:func:`envgraph.image.bases.ensure_base`).
+    """
     if base.manifest is None or base.config is None:
         return []
-    return list(dict.fromkeys([base.manifest, base.config, *(la.digest for la in base.layers)]))
+    layers = () if base.in_registry else (layer.digest for layer in base.layers)
+    return list(dict.fromkeys([base.manifest, base.config, *layers]))
 
 
 def observe(
@@ -168,9 +188,12 @@ def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | Non
     base = subject.lock.base
     if any(layer is None for layer in layers):
         return None
-    if base.config is not None and not observer.has([base.config]):
-        return None
-    config = None if base.config is None else store.blobs.read(base.config)
+    config = None
+    if base.config is not None:
+        config = subject.documents.get(base.config)
+        if config is None and not observer.has([base.config]):
+            return None
+        config = config or store.blobs.read(base.config)
     known = [layer for layer in layers if layer is not None]
     options = subject.nodes.options
     return assemble_image(subject.lock, subject.runtime, known, config, options).digest

@@ -8,19 +8,19 @@ plugin or a new envgraph is seen). If all of that is as it was, the answer is to
 A file that changed less than two seconds before the snapshot may have changed
 again within the clock's tick; then the full path is taken, as for any doubt.
 
-This module imports ``os``, ``sys``, ``json`` and ``zlib``, and a test holds it to
+This module imports ``os``, ``sys``, ``json``, ``zlib`` and the user's folders; a test holds it to
 that: each further import costs more than the whole answer.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
 import zlib
 
 from envgraph import __version__
+from envgraph.folders import default_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,32 +30,6 @@ if TYPE_CHECKING:
 RACY_NS = 2_000_000_000
 _FLAGS = frozenset(("--json", "--quiet", "-q", "--no-color", "--offline", "--detailed-exitcode"))
 _VALUES = frozenset(("-C", "--store"))
-
-
-def home_folder(environ: os._Environ[str] | dict[str, str]) -> str:
-    """``$HOME``; where that is not set or empty, the home in the password database.
-
-    FileNotFoundError where that has none for this user.
-    """
-    if environ.get("HOME"):
-        return environ["HOME"]
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        reason = "HOME is not set, and the system has no home for this user"
-        raise FileNotFoundError(errno.ENOENT, reason) from None
-
-
-def default_store(environ: os._Environ[str] | dict[str, str]) -> str:
-    """The store's folder: ENVGRAPH_STORE, else XDG's data folder."""
-    if environ.get("ENVGRAPH_STORE"):
-        return environ["ENVGRAPH_STORE"]
-    data = environ.get("XDG_DATA_HOME")
-    if not data:
-        data = os.path.join(home_folder(environ), ".local", "share")
-    return os.path.join(data, "envgraph", "store")
 
 
 def stat_of(path: str | os.PathLike[str]) -> list[int] | None:

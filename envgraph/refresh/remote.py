@@ -7,7 +7,7 @@ nothing to do asks nothing. Memos are hints: they are never what an image is pul
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -36,7 +36,7 @@ _R = TypeVar("_R")
 class Mapper(Protocol):
     """``map``, or that of a pool of threads."""
 
-    def __call__(self, call: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
+    def __call__(self, call: Callable[[_T], _R], items: Iterable[_T], /) -> Iterable[_R]:
         """The results in the order of the items."""
         ...
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from envgraph.api.registry import Repository
 from envgraph.errors import EnvgraphError, IntegrityError
 from envgraph.model.documents import LOCK_SCHEMA, lock_from_document
 from envgraph.model.identity import DEFINITION_SCHEMA, RUNTIME_SCHEMA, lock_identity
@@ -166,6 +167,16 @@ def _artifact(kind: str, config: tuple[str, bytes], parts: list[tuple[str, bytes
         }
     )
     return Artifact(manifest, {Digest.of(data): data for _, data in [config, *parts]})
+
+
+def fetch_parts(repository: Repository, contents: Contents) -> dict[Digest, bytes]:
+    """The documents of an artifact; what is read is bounded, the reader verifies it."""
+    blobs: dict[Digest, bytes] = {}
+    for part in contents.all:
+        if part.digest not in blobs:
+            with repository.open_blob(part.digest, part.size) as body:
+                blobs[part.digest] = body.read(part.size + 1)
+    return blobs
 
 
 # -- reading -------------------------------------------------------------------------

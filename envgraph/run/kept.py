@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from envgraph import folders
 from envgraph.errors import EnvgraphError, PlatformError
 from envgraph_store import locks
 from envgraph_store.digest import Digest
@@ -45,30 +46,12 @@ class Kept:
     created: bool
 
 
-def home_folder(variables: Mapping[str, str]) -> Path:
-    """``$HOME``; where it is not set or empty, what the password database says.
-
-    PlatformError where that has no home for this user.
-    """
-    if home := variables.get("HOME"):
-        return Path(home)
-    import pwd
-
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        raise PlatformError(
-            "HOME is not set, and the system has no home for this user", code="no-home"
-        ) from None
-
-
 def cache_folder(kind: str, environ: Mapping[str, str] | None = None) -> Path:
-    """``$XDG_CACHE_HOME/envgraph/<kind>``; a relative value is ignored, as XDG demands."""
-    variables = os.environ if environ is None else environ
-    base = variables.get("XDG_CACHE_HOME", "")
-    if not base or not Path(base).is_absolute():
-        base = str(home_folder(variables) / ".cache")
-    return Path(base) / "envgraph" / kind
+    """``$XDG_CACHE_HOME/envgraph/<kind>``; PlatformError where there is no home."""
+    try:
+        return Path(folders.cache_folder(os.environ if environ is None else environ), kind)
+    except FileNotFoundError as error:
+        raise PlatformError(str(error.strerror), code="no-home") from None
 
 
 def keep(

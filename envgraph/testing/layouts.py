@@ -100,6 +100,7 @@ class LayoutMaker:
         platform: Platform = AMD64,
         config: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] | None = None,
+        created: str = "",
     ) -> MadeImage:
         """Write layers, config and manifest; nothing names it yet."""
         blobs = [squeeze(raw, compression) for raw in tars]
@@ -115,6 +116,8 @@ class LayoutMaker:
         }
         if history is not None:
             document["history"] = list(history)
+        if created:
+            document["created"] = created
         made = self.add_document(document, DOCKER_CONFIG if docker else OCI_CONFIG)
         media_type = DOCKER_MANIFEST if docker else OCI_IMAGE_MANIFEST
         manifest = self.add_document(

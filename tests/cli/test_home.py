@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from envgraph.cli.failures import state_folder
 from envgraph.cli.run import run_command
+from envgraph.conda.logins import Logins
 from envgraph.errors import PlatformError
-from envgraph.refresh.quick import default_store
+from envgraph.folders import default_store, state_folder
+from envgraph.lock.resolve import default_cache
 from envgraph.run.kept import cache_folder
 
 VARIABLES = ("HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "ENVGRAPH_STORE")
@@ -28,12 +29,16 @@ def no_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_password_database_says_where_the_home_is(
-    no_home: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    no_home: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir="/homes/me"))
     assert default_store(no_home) == "/homes/me/.local/share/envgraph/store"
     assert cache_folder("prefixes", no_home) == Path("/homes/me/.cache/envgraph/prefixes")
-    assert state_folder() == Path("/homes/me/.local/state/envgraph")
+    assert state_folder(no_home) == "/homes/me/.local/state/envgraph"
+    assert default_cache(no_home) == Path("/homes/me/.cache/envgraph")
+    (tmp_path / ".netrc").write_text("machine h login u password p\n")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=str(tmp_path)))
+    assert Logins(no_home).header("https://h/x") == "Basic dTpw"
 
 
 def test_a_user_without_any_home_is_told_so(

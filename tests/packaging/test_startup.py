@@ -79,6 +79,34 @@ def env(tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    return make_base(tmp_path / "base").reference
+
+
+@pytest.fixture
+def small(demo_channel: Channel, base: str, env: dict[str, str], tmp_path: Path) -> Path:
+    """A workspace whose one environment is applied: python and beta (with alpha)."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    write_environment(workspace, demo_channel, base, "python, beta")
+    envgraph(["apply", "environment.yml"], env, workspace)
+    return workspace
+
+
+def write_environment(workspace: Path, channel: Channel, base: str, packages: str) -> None:
+    (workspace / "environment.yml").write_text(
+        f"name: small\nimage: {base}\nconda_file:\n"
+        f"  channels: ['{channel.url}']\n  dependencies: [{packages}]\n"
+    )
+
+
+def envgraph(words: Sequence[str], env: dict[str, str], cwd: Path) -> None:
+    script = Path(sys.executable).with_name("envgraph")
+    done = subprocess.run([sys.executable, script, *words], cwd=cwd, env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan", "--help"]], ids=" ".join)
 def test_start_imports_nothing_heavy(
     arguments: list[str], env: dict[str, str], tmp_path: Path
@@ -86,35 +114,50 @@ def test_start_imports_nothing_heavy(
     assert heavy(modules_of(arguments, env, tmp_path)) == set()
 
 
-def test_a_plan_with_nothing_to_do_imports_nothing_heavy(
-    demo_channel: Channel, env: dict[str, str], tmp_path: Path
-) -> None:
-    base = make_base(tmp_path / "base").reference
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    (workspace / "environment.yml").write_text(
-        f"name: small\nimage: {base}\nconda_file:\n"
-        f"  channels: ['{demo_channel.url}']\n  dependencies: [beta]\n"
-    )
-    script = Path(sys.executable).with_name("envgraph")
-    applied = [sys.executable, script, "apply", "environment.yml", "--auto-approve"]
-    done = subprocess.run(applied, cwd=workspace, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_plan_with_nothing_to_do_imports_nothing_heavy(small: Path, env: dict[str, str]) -> None:
     plan = ["plan", "environment.yml"]
-    full = modules_of([*plan, "--no-memo"], env, workspace)
-    assert "yaml" in heavy(full)
+    full = modules_of([*plan, "--no-memo"], env, small)
+    assert heavy(full) == {"yaml", "zstandard"}
     # The quick path trusts nothing that changed less than two seconds ago.
     for _ in range(100):
-        quick = modules_of(plan, env, workspace)
+        quick = modules_of(plan, env, small)
         if "yaml" not in quick:
             break
     assert heavy(quick) == set()
     assert not {name for name in quick if name.startswith("envgraph.")} - {
         "envgraph.cli",
         "envgraph.cli.main",
+        "envgraph.folders",
         "envgraph.refresh",
         "envgraph.refresh.quick",
     }
+
+
+def test_an_apply_with_nothing_to_do_imports_no_threads(small: Path, env: dict[str, str]) -> None:
+    modules = modules_of(["apply", "environment.yml"], env, small)
+    assert heavy(modules) == {"yaml", "zstandard"}
+    assert "envgraph.apply.apply" not in modules
+
+
+def test_a_new_combination_needs_no_channel(
+    small: Path, demo_channel: Channel, base: str, env: dict[str, str]
+) -> None:
+    """Every package was seen, the lock is there: nothing solves, connects or writes a lock."""
+    write_environment(small, demo_channel, base, "alpha=1.1, python")
+    envgraph(["lock", "environment.yml"], env, small)
+    modules = modules_of(["apply", "environment.yml"], env, small)
+    assert heavy(modules) == {"concurrent.futures", "logging", "yaml", "zstandard"}
+    assert not modules & {"envgraph.conda.transport", "envgraph.image.layer", "tarfile"}
+    assert "envgraph.apply.publish" in modules
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["show", "small"], ["graph", "small"]], ids=" ".join
+)
+def test_what_only_looks_needs_no_heavy_import(
+    arguments: list[str], small: Path, env: dict[str, str]
+) -> None:
+    assert heavy(modules_of(arguments, env, small)) <= {"yaml", "zstandard"}
 
 
 def test_the_check_would_see_a_heavy_import() -> None:

@@ -63,17 +63,15 @@ def test_wheel_is_pure_and_holds_no_tests(wheel: Path) -> None:
 
 def test_wheel_holds_every_module_that_git_knows(wheel: Path) -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "envgraph/**.py", "store/**.py"],
+        ["git", "ls-files", "envgraph/**.py", "store/**.py", "plugins/**.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
-    tracked = {name.removeprefix("store/") for name in listed.stdout.split()}
-    present = {
-        name for name in tracked if (ROOT / name).exists() or (ROOT / "store" / name).exists()
-    }
+    tracked = {name for name in listed.stdout.split() if (ROOT / name).exists()}
+    present = {name.removeprefix("store/").removeprefix("plugins/") for name in tracked}
     assert present <= names(wheel)
 
 

@@ -115,9 +115,11 @@ def run(arguments: Arguments, session: Session) -> int:
 
 
 def _saved_plan(arguments: Arguments, session: Session) -> SavedPlan | None:
+    paths = session.paths(arguments.files)
+    if not paths:
+        return None
     from envgraph.plan.planfile import is_plan_file, load_plan
 
-    paths = session.paths(arguments.files)
     plans = [path for path in paths if is_plan_file(path)]
     if not plans:
         return None

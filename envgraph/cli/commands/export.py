@@ -117,6 +117,7 @@ def _document(arguments: Arguments, record: VersionRecord, workspace: Workspace)
 def _image(
     arguments: Arguments, record: VersionRecord, workspace: Workspace, session: Session
 ) -> int:
+    from envgraph.cli.local import fetch_base
     from envgraph.image.oci_export import export_oci
 
     if arguments.output is None:
@@ -132,6 +133,7 @@ def _image(
                 hint=f"it has {', '.join(record.images)}",
             )
         digest = record.images[arguments.platform]
+    fetch_base(workspace, record, [arguments.platform] if arguments.platform else None, session)
     names = [f"{record.image_name}:{_tag(record.version)}"]
     total = export_oci(workspace.store.blobs, digest, names, arguments.output)
     answer = {

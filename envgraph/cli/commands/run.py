@@ -71,12 +71,15 @@ def _become(arguments: Arguments, session: Session) -> NoReturn:
 
 
 def _in_image(arguments: Arguments, session: Session) -> int:
-    from envgraph.cli.local import image_here
+    from envgraph.cli.local import fetch_base, image_here
     from envgraph.run.container import find_runtime, prepare_image, run_in_image
+    from envgraph.run.prefixes import host_platform
 
     runtime = find_runtime()
     with session.open_workspace() as workspace:
-        digest = image_here(workspace.find(arguments.reference))
+        record = workspace.find(arguments.reference)
+        digest = image_here(record)
+        fetch_base(workspace, record, [host_platform()], session)
         image = prepare_image(
             workspace.store.blobs, digest, waiting=session.console.note, renew=arguments.renew
         )

@@ -14,7 +14,6 @@ from envgraph.errors import (
     EnvgraphError,
     InputError,
     IntegrityError,
-    OfflineError,
     PlatformError,
     ResolveError,
 )
@@ -193,12 +192,10 @@ def test_a_registry_can_be_plugged_in() -> None:
             assert platform == AMD64
             return resolve_base("scratch", None, "linux-64")
 
-        def find(self, reference: object, base: LockedBase) -> ResolvedBase:
+        def find(self, reference: object, base: LockedBase, platform: Platform) -> ResolvedBase:
             return ResolvedBase(base, title=str(reference))
 
     assert resolve_base("python", None, "linux-64", registry=Fake()).locked.is_scratch
-    with pytest.raises(OfflineError):
-        resolve_base("python", None, "linux-64", registry=Fake(), offline=True)
     locked = LockedBase("docker.io/library/python:latest", Digest.of(b"manifest"))
     assert open_base(locked, None, "linux-64", registry=Fake()).locked == locked
     with pytest.raises(ResolveError, match="no registry plugin"):

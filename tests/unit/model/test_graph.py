@@ -50,5 +50,16 @@ def test_a_need_that_is_not_there_is_an_error() -> None:
 
 def test_a_cycle_is_an_error() -> None:
     graph = BuildGraph([node("a", "b"), node("b", "a")], {"train": [key("a")]})
-    with pytest.raises(GraphError, match="cycle"):
+    with pytest.raises(GraphError, match=r"cycle: (a needs b, b needs a|b needs a, a needs b)$"):
         graph.generations()
+
+
+def test_a_node_that_needs_itself_is_an_error() -> None:
+    graph = BuildGraph([node("a", "a")], {})
+    with pytest.raises(GraphError, match="a needs itself"):
+        graph.generations()
+
+
+def test_generations_need_every_node() -> None:
+    with pytest.raises(GraphError, match="not in the graph"):
+        BuildGraph([node("a", "b")], {}).generations()

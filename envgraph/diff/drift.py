@@ -1,0 +1,195 @@
+"""What moved since a lock was taken, judged by a policy. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Final
+
+from envgraph.errors import Severity
+from envgraph.model.drift import (
+    CODES,
+    Allowance,
+    BaseStanding,
+    DriftPolicy,
+    Finding,
+    PackageStanding,
+)
+from envgraph.model.locked import LockedEnvironment, LockedPackage
+
+OLDEST_BELIEVED: Final = "1990"
+"""Images that are built reproducibly say a fixed day such as 1970-01-01 or 1980-01-01."""
+
+_ORDER: Final = {code: index for index, code in enumerate(CODES)}
+_DAY: Final = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One platform of one version, with what is known now of its base and packages.
+
+    A package without a standing could not be asked about.
+    """
+
+    environment: str
+    version: str
+    lock: LockedEnvironment
+    base: BaseStanding | None = None
+    packages: Mapping[LockedPackage, PackageStanding] = field(default_factory=dict)
+
+
+def find_drift(locked: Iterable[Locked], policy: DriftPolicy, now: datetime) -> tuple[Finding, ...]:
+    """Every finding, those that the policy allows with its reason; platforms that agree are one.
+
+    Sorted by environment, then by kind as :data:`CODES` lists them.
+    """
+    found: dict[Finding, list[str]] = {}
+    for item in locked:
+        for finding in [*_base(item, policy, now), *_packages(item, policy)]:
+            found.setdefault(finding, []).append(item.lock.platform)
+    findings = [replace(f, platforms=tuple(platforms)) for f, platforms in found.items()]
+    today = now.astimezone(UTC).strftime("%Y-%m-%d")
+    valid = [entry for entry in policy.allow if not entry.until or today <= entry.until]
+    findings = [_judged(finding, valid) for finding in findings]
+    findings += [_expired(entry, policy) for entry in policy.allow if entry not in valid]
+    return tuple(sorted(findings, key=lambda f: (f.environment, _ORDER[f.code], f.subject)))
+
+
+def _base(item: Locked, policy: DriftPolicy, now: datetime) -> list[Finding]:
+    base, standing = item.lock.base, item.base
+    if base.manifest is None:
+        return []
+    known = standing or BaseStanding(None, asked=False)
+    age = days_since(known.created, now) if known.created >= OLDEST_BELIEVED else None
+    locked_ago = days_since(item.lock.created, now)
+    old = str(base.manifest)
+    found = []
+
+    def note(code: str, severity: Severity, new: str, summary: str) -> None:
+        found.append(
+            Finding(
+                code, severity, item.environment, item.version, base.reference, old, new,
+                summary, age_days=age,
+            )
+        )  # fmt: skip
+
+    since = f"locked {_ago(locked_ago)}" + (f", made {_ago(age)}" if age is not None else "")
+    if known.asked and known.manifest is None:
+        note("base-gone", "error", "", f"the image that is pinned is not there now; {since}")
+    elif known.asked and known.manifest != base.manifest:
+        note("base-moved", "warning", str(known.manifest), f"names another image now; {since}")
+    least = max((days for days in (age, locked_ago) if days is not None), default=None)
+    limit = policy.max_age_days
+    if limit is not None and least is not None and least > limit:
+        at_least = "" if age is not None else "at least "
+        text = f"is {at_least}{_days(least)} old, and the policy allows {limit}"
+        note("base-old", "error", "", text)
+    if policy.require_digest and "@sha256:" not in base.reference:
+        note("base-no-digest", "error", "", "is no digest, which the policy requires")
+    return found
+
+
+def _packages(item: Locked, policy: DriftPolicy) -> list[Finding]:
+    found = []
+    nested = nested_releases = 0
+    for package, standing in item.packages.items():
+
+        def note(code: str, severity: Severity, old: str, new: str, summary: str,
+                 behind: int = 0, package: LockedPackage = package) -> None:  # fmt: skip
+            name = package.name if package.manager == "conda" else f"{package.name} (pip)"
+            found.append(
+                Finding(
+                    code, severity, item.environment, item.version, name, old, new, summary,
+                    behind=behind,
+                )
+            )  # fmt: skip
+
+        where = package.channel or "the index"
+        if standing.state == "gone":
+            text = f"{package.version} {package.build}".strip()
+            note("package-gone", "error", package.version, standing.newest,
+                 f"{text} was withdrawn from {where}")  # fmt: skip
+        elif standing.state == "changed":
+            note("package-changed", "error", f"sha256:{package.sha256.hex}",
+                 f"sha256:{standing.sha256}" if standing.sha256 else "",
+                 f"{package.file_name} in {where} has other bytes than the lock")  # fmt: skip
+        elif standing.removed or standing.added:
+            note("package-patched", "warning", "; ".join(standing.removed),
+                 "; ".join(standing.added), f"{package.version}: {_patched(standing)}")  # fmt: skip
+        if standing.behind <= policy.max_behind:
+            continue
+        if package.direct:
+            note("behind", "error" if policy.file and policy.max_behind else "info",
+                 package.version, standing.newest or package.version,
+                 _behind(standing, policy), standing.behind)  # fmt: skip
+        else:
+            nested, nested_releases = nested + 1, nested_releases + standing.behind
+    if nested:
+        packages = f"{nested} nested package{'s have' if nested > 1 else ' has'}"
+        releases = f"{nested_releases} newer release{'s' if nested_releases > 1 else ''}"
+        found.append(
+            Finding(
+                "behind-nested", "info", item.environment, item.version, "nested packages", "",
+                "", f"{packages} {releases}", behind=nested_releases,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _behind(standing: PackageStanding, policy: DriftPolicy) -> str:
+    count = standing.behind
+    kind = "version" if standing.versions else "build"
+    text = f"{count} newer {kind}{'s' if count > 1 else ''}"
+    return text + (f", and the policy allows {policy.max_behind}" if policy.max_behind else "")
+
+
+def _patched(standing: PackageStanding) -> str:
+    parts = []
+    if standing.removed:
+        parts.append("no longer needs " + ", ".join(standing.removed))
+    if standing.added:
+        parts.append("needs " + ", ".join(standing.added) + " now")
+    return "; ".join(parts)
+
+
+def _judged(finding: Finding, allowed: Sequence[Allowance]) -> Finding:
+    """The finding with the reason of the first entry that accepts it."""
+    for entry in allowed:
+        if (
+            entry.code == finding.code
+            and fnmatchcase(finding.environment, entry.environment)
+            and fnmatchcase(finding.subject.removesuffix(" (pip)"), entry.package)
+        ):
+            return replace(finding, allowed=entry.reason)
+    return finding
+
+
+def _expired(entry: Allowance, policy: DriftPolicy) -> Finding:
+    place = str(entry.source) if entry.source else policy.file
+    return Finding(
+        "allow-expired", "warning", "", "", place, entry.until, "",
+        f"`allow: {entry.code}` for {entry.environment} {entry.package} ended on {entry.until}",
+    )  # fmt: skip
+
+
+def days_since(timestamp: str, now: datetime) -> int | None:
+    """Whole days from an RFC 3339 time to ``now``; None for a text that is none."""
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0, int((now - moment).total_seconds() // _DAY))
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'' if count == 1 else 's'}"
+
+
+def _ago(count: int | None) -> str:
+    if count is None:
+        return "at an unknown time"
+    return f"{_days(count)} ago" if count else "today"

@@ -1,0 +1,303 @@
+"""Ask what moved since environments were locked: bases, channels, indexes. Keeps nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from envgraph.conda.channels import ChannelSource, locate
+from envgraph.conda.releases import ChannelQuestion, ask_channels, recorded_source
+from envgraph.diff.drift import Locked, find_drift
+from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
+from envgraph.lock.images import resolve_base
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.drift import BaseStanding, DriftPolicy, Finding, PackageStanding
+from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
+from envgraph.model.oci import oci_platform
+from envgraph.model.records import VersionRecord
+from envgraph.model.reference import LocalReference, RegistryReference, parse_reference
+from envgraph.model.spec import CondaSpec, EnvironmentSpec
+from envgraph.registry.remotes import Remotes
+from envgraph.registry.tags import manifest_now
+from envgraph_store import Digest, Store
+from envgraph_store.errors import StoreError
+
+CONFIG_LIMIT = 4 << 20
+
+BaseNow = Callable[[str, str | None, str], Digest | None]
+"""``(reference, path behind it, platform)`` → the manifest that it means now, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One version on one platform, with its environment file where one is at hand."""
+
+    record: VersionRecord
+    lock: LockedEnvironment
+    spec: EnvironmentSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What could not be asked, whom it concerns, and why."""
+
+    what: str
+    environments: tuple[str, ...]
+    reason: Diagnostic
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of ``skipped`` in ``drift --json``."""
+        return {
+            "what": self.what,
+            "environments": list(self.environments),
+            "code": self.reason.code,
+            "reason": self.reason.summary,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """The findings, how much was looked at, and what could not be asked."""
+
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...]
+    checked: Mapping[str, int]
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """Findings that the policy does not accept."""
+        return tuple(finding for finding in self.findings if finding.allowed is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``drift --json``."""
+        count: dict[str, int] = {}
+        for finding in self.open:
+            count[finding.code] = count.get(finding.code, 0) + 1
+        return {
+            "findings": [finding.to_json() for finding in self.findings],
+            "summary": {
+                "open": len(self.open),
+                "allowed": len(self.findings) - len(self.open),
+                "by_code": count,
+            },
+            "checked": dict(self.checked),
+            "skipped": [item.to_json() for item in self.skipped],
+        }
+
+
+def what_means_now(remotes: Callable[[], Remotes]) -> BaseNow:
+    """Bases asked where they are: images on disk read, tags in registries looked up."""
+
+    def ask(reference: str, path: str | None, platform: str) -> Digest | None:
+        parsed = parse_reference(reference)
+        if isinstance(parsed, RegistryReference):
+            wanted = oci_platform(platform)
+            return None if wanted is None else manifest_now(remotes(), parsed, wanted)
+        return resolve_base(reference, path, platform).locked.manifest
+
+    return ask
+
+
+def subjects_of(
+    pairs: Iterable[tuple[VersionRecord, LockedEnvironment]], specs: Iterable[EnvironmentSpec]
+) -> tuple[Subject, ...]:
+    """Each version on each platform with the environment file of its name, if there is one."""
+    by_name = {spec.name: spec for spec in specs}
+    return tuple(Subject(record, lock, by_name.get(record.environment)) for record, lock in pairs)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """What was found out so far, and what could not be: each thing once, with all it concerns."""
+
+    users: dict[str, dict[str, None]] = field(default_factory=dict)
+    reasons: dict[str, Diagnostic] = field(default_factory=dict)
+
+    def skip(self, what: str, environments: Iterable[str], error: EnvgraphError) -> None:
+        self.reasons.setdefault(what, error.diagnostics[0])
+        self.users.setdefault(what, {}).update(dict.fromkeys(environments))
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        return tuple(
+            Skipped(what, tuple(self.users[what]), reason) for what, reason in self.reasons.items()
+        )
+
+
+def ask_drift(
+    config: WorkspaceConfig,
+    store: Store,
+    subjects: Sequence[Subject],
+    policy: DriftPolicy,
+    *,
+    base_now: BaseNow,
+    now: datetime,
+    offline: bool,
+    cache: Path,
+) -> DriftReport:
+    """Ask each base once, and each channel once for each platform; judge by the policy.
+
+    What cannot be asked (a registry or channel that is down, or that ``offline``
+    forbids) is skipped with its reason and stops nothing else.
+    """
+    asking = _Asking()
+    bases = _ask_bases(store, subjects, base_now, asking)
+    packages = _ask_packages(config, subjects, offline, cache, asking)
+    locked = []
+    for subject in subjects:
+        record, lock = subject.record, subject.lock
+        standings = {
+            package: found
+            for package in lock.packages
+            if (found := packages.get((lock.platform, package))) is not None
+        }
+        base = bases.get(_base_key(subject))
+        locked.append(Locked(record.environment, record.version, lock, base, standings))
+    return DriftReport(
+        find_drift(locked, policy, now),
+        asking.skipped(),
+        {
+            "environments": len({subject.record.environment for subject in subjects}),
+            "bases": sum(1 for standing in bases.values() if standing.asked),
+            "packages": len(packages),
+        },
+    )
+
+
+# -- bases -------------------------------------------------------------------
+
+_BaseKey = tuple[LockedBase, str | None, str]
+
+
+def _base_key(subject: Subject) -> _BaseKey:
+    return subject.lock.base, _path(subject), subject.lock.platform
+
+
+def _path(subject: Subject) -> str | None:
+    """The absolute path behind ``oci:`` or ``docker-archive:``, from the environment's file."""
+    spec = subject.spec
+    if spec is None or spec.image != subject.lock.base.reference:
+        return None
+    return spec.image_path
+
+
+def _ask_bases(
+    store: Store, subjects: Sequence[Subject], base_now: BaseNow, asking: _Asking
+) -> dict[_BaseKey, BaseStanding]:
+    users: dict[_BaseKey, list[str]] = {}
+    for subject in subjects:
+        if subject.lock.base.manifest is not None:
+            users.setdefault(_base_key(subject), []).append(subject.record.environment)
+    means: dict[tuple[str, str | None, str], Digest | EnvgraphError | None] = {}
+    found = {}
+    for (base, path, platform), names in users.items():
+        created = _created(store, base)
+        if "@sha256:" in base.reference:  # a digest never means anything else
+            found[base, path, platform] = BaseStanding(base.manifest, created)
+            continue
+        place = (base.reference, path, platform)
+        if place not in means:
+            means[place] = _means(*place, base_now)
+        answer = means[place]
+        if isinstance(answer, EnvgraphError):
+            asking.skip(f"base {base.reference}", names, answer)
+            found[base, path, platform] = BaseStanding(None, created, asked=False)
+        else:
+            found[base, path, platform] = BaseStanding(answer, created)
+    return found
+
+
+def _means(
+    reference: str, path: str | None, platform: str, base_now: BaseNow
+) -> Digest | EnvgraphError | None:
+    parsed = parse_reference(reference)
+    if isinstance(parsed, LocalReference) and path is None:
+        if not Path(parsed.path).is_absolute():
+            return EnvgraphError(
+                f"{reference} is a relative path, and no file of the workspace names it now",
+                code="base-unknown",
+            )
+        path = parsed.path
+    try:
+        return base_now(reference, path, platform)
+    except EnvgraphError as error:
+        return error
+
+
+def _created(store: Store, base: LockedBase) -> str:
+    """``created`` of the base's config, where the store has it; else empty."""
+    if base.config is None:
+        return ""
+    try:
+        document = json.loads(store.blobs.read(base.config, limit=CONFIG_LIMIT))
+    except (StoreError, ValueError):
+        return ""
+    created = document.get("created") if isinstance(document, dict) else None
+    return created if isinstance(created, str) else ""
+
+
+# -- packages ----------------------------------------------------------------
+
+_Standings = dict[tuple[str, LockedPackage], PackageStanding]
+
+
+def _ask_packages(
+    config: WorkspaceConfig,
+    subjects: Sequence[Subject],
+    offline: bool,
+    cache: Path,
+    asking: _Asking,
+) -> _Standings:
+    wanted: dict[tuple[ChannelSource, str], dict[LockedPackage, None]] = {}
+    users: dict[tuple[ChannelSource, str], dict[str, None]] = {}
+    for subject in subjects:
+        sources: dict[str, ChannelSource | EnvgraphError] = {}
+        for package in subject.lock.packages:
+            if package.manager != "conda":
+                continue
+            if package.channel not in sources:
+                sources[package.channel] = _source(package, subject.spec, config, offline)
+            source = sources[package.channel]
+            if isinstance(source, EnvgraphError):
+                name = subject.record.environment
+                asking.skip(f"channel {package.channel}", [name], source)
+                continue
+            key = (source, subject.lock.platform)
+            wanted.setdefault(key, {})[package] = None
+            users.setdefault(key, {})[subject.record.environment] = None
+    questions = [
+        ChannelQuestion(source, platform, tuple(packages))
+        for (source, platform), packages in wanted.items()
+    ]
+    found: _Standings = {}
+    for answer in ask_channels(questions, cache=cache / "repodata"):
+        source, platform = answer.question.source, answer.question.platform
+        if answer.error is not None:
+            asking.skip(f"channel {source.title}", users[source, platform], answer.error)
+        found |= {(platform, package): said for package, said in answer.standings.items()}
+    return found
+
+
+def _source(
+    package: LockedPackage, spec: EnvironmentSpec | None, config: WorkspaceConfig, offline: bool
+) -> ChannelSource | EnvgraphError:
+    """Where a package's channel is now: mirrors of envgraph.yaml count."""
+    conda = spec.conda if spec is not None and spec.conda is not None else CondaSpec()
+    name = package.channel
+    try:
+        source: ChannelSource | None
+        if name.startswith(".") and name not in conda.channel_paths:
+            source = recorded_source(package)
+        else:
+            located = locate(name, conda.channel_paths, config)
+            source = located[0] if len(located) == 1 else recorded_source(package)
+    except EnvgraphError as error:
+        return error
+    if source is None:
+        return EnvgraphError(f"where the channel {name} is, no file here says", code="no-channel")
+    if offline and not source.is_file:
+        return OfflineError(f"the channel {source.title} would be asked, and --offline asks none")
+    return source

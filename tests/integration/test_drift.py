@@ -1,0 +1,251 @@
+"""``drift`` and ``impact`` on real channels and images on disk, through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envgraph.testing.channel import ChannelMaker, make_package
+from envgraph.testing.channel.indexing import Record
+from envgraph.testing.http import ChannelServer, Fault
+from envgraph.testing.layouts import LayoutMaker, tar_bytes
+from tests.desk import Desk
+
+TARS = [tar_bytes({"etc/os-release": b"ID=small\n"}), tar_bytes({"lib/libc.so.6": b"libc"})]
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Path:
+    folder = tmp_path / "channel"
+    fill(folder, "app=1.0", "lib=1.0", "other=1.0")
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path: Path, channel: Path) -> Desk:
+    made = Desk(tmp_path / "desk", channel.as_uri())
+    made.environment("train", "app")
+    made.apply()
+    return made
+
+
+def fill(folder: Path, *packages: str, patch: Callable[..., Any] | None = None) -> None:
+    """Add ``name=version[=build number]``; app needs lib. Then index."""
+    maker = ChannelMaker(folder)
+    for text in packages:
+        name, version, *number = text.split("=")
+        maker.add(
+            make_package(
+                name,
+                version,
+                number[0] if number else "0",
+                build_number=int(number[0]) if number else 0,
+                depends=["lib"] if name == "app" else [],
+                files={f"share/{name}": f"{name} {text}\n"},
+            )
+        )
+    maker.index(patch=patch)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its size and time of change."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def drift(desk: Desk, *words: str, code: int = 3) -> list[tuple[str, str, str, str]]:
+    answer = desk.run("drift", "--json", *words)
+    assert answer.code == code, answer.out + answer.err
+    return [(f["code"], f["subject"], f["old"], f["new"]) for f in answer.json["findings"]]
+
+
+def test_nothing_moved(desk: Desk) -> None:
+    answer = desk.ok("drift")
+    assert answer.out == "1 environment and 2 packages checked: nothing moved.\n"
+    document = desk.ok("drift", "--json").json
+    assert document["findings"] == document["skipped"] == []
+    assert document["checked"] == {"environments": 1, "bases": 0, "packages": 2}
+
+
+def test_newer_releases_are_counted_and_nested_ones_summed(desk: Desk, channel: Path) -> None:
+    fill(channel, "app=1.1", "app=1.10", "app=1.9", "lib=1.0=3", "lib=0.9", "other=2.0")
+    assert drift(desk) == [
+        ("behind", "app", "1.0", "1.10"),
+        ("behind-nested", "nested packages", "", ""),
+    ]
+    findings = desk.run("drift", "--json").json["findings"]
+    assert [f["behind"] for f in findings] == [3, 1]
+    assert {tuple(f["platforms"]) for f in findings} == {("linux-64",)}
+
+
+def test_a_withdrawn_package_is_found(desk: Desk, channel: Path) -> None:
+    def yank(name: str, record: Record) -> Record | None:
+        return None if name.startswith("lib-1.0") else record
+
+    fill(channel, "lib=1.1", patch=yank)
+    assert ("package-gone", "lib", "1.0", "1.1") in drift(desk)
+
+
+def test_other_bytes_under_a_locked_name_are_found(desk: Desk, channel: Path) -> None:
+    def change(name: str, record: Record) -> Record:
+        return record | {"sha256": "ab" * 32} if name.startswith("lib-1.0") else record
+
+    fill(channel, patch=change)
+    [(code, subject, old, new)] = drift(desk)
+    assert (code, subject, new) == ("package-changed", "lib", "sha256:" + "ab" * 32)
+    assert old.startswith("sha256:")
+    assert old != new
+
+
+def test_patched_requirements_are_found(desk: Desk, channel: Path) -> None:
+    def patch(name: str, record: Record) -> Record:
+        return record | {"depends": ["lib <2"]} if name.startswith("app-1.0") else record
+
+    fill(channel, patch=patch)
+    assert drift(desk) == [("package-patched", "app", "lib", "lib <2")]
+
+
+def test_nothing_that_is_kept_changes(desk: Desk, channel: Path) -> None:
+    fill(channel, "app=2.0")
+    before = tree(desk.store), tree(desk.folder)
+    assert desk.run("drift").code == 3
+    assert (tree(desk.store), tree(desk.folder)) == before
+
+
+def test_mirrors_over_http_are_asked_and_offline_is_kept(desk: Desk, channel: Path) -> None:
+    fill(channel, "app=2.0")
+    with ChannelServer(channel) as server:
+        desk.settings(channels={"demo": server.url})
+        assert drift(desk, "--offline", code=1) == []
+        assert server.requests == ()
+        answer = desk.run("drift", "--offline", "--json")
+        [skipped] = answer.json["skipped"]
+        assert skipped["environments"] == ["train"]
+        assert skipped["code"] == "offline"
+        assert answer.errors() == ["offline"]
+        assert drift(desk) == [("behind", "app", "1.0", "2.0")]
+        assert server.requests
+
+
+def test_a_channel_that_is_down_stops_no_other(desk: Desk, tmp_path: Path, channel: Path) -> None:
+    other = tmp_path / "second"
+    fill(other, "tool=1.0")
+    (desk.folder / "environments/tool.yml").write_text(
+        "name: tool\nchannels: [second]\ndependencies: [tool]\n"
+    )
+    with ChannelServer(other) as server:
+        desk.settings(channels={"demo": channel.as_uri(), "second": server.url})
+        desk.apply()
+        fill(channel, "app=2.0")
+        for path in ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst"):
+            for subdir in ("noarch", "linux-64"):
+                server.fault(f"/{subdir}/{path}", Fault(status=503, times=99))
+        assert drift(desk, code=1) == [("behind", "app", "1.0", "2.0")]
+        answer = desk.run("drift")
+        assert answer.code == 1
+        assert "second" in answer.err
+        assert "concerns tool" in answer.err
+
+
+def test_the_policy_accepts_until_a_day(desk: Desk, channel: Path) -> None:
+    fill(channel, "app=1.1", "app=1.2")
+    policy = desk.folder / "drift-policy.yaml"
+    policy.write_text("max_behind: 2\n")
+    assert drift(desk, code=0) == []
+    policy.write_text("max_behind: 1\n")
+    assert desk.run("drift", "--json").json["findings"][0]["severity"] == "error"
+    entry = "allow:\n- {code: behind, environment: 'tr*', package: app, reason: later"
+    policy.write_text(entry + ", until: 2999-01-01}\n")
+    [finding] = desk.ok("drift", "--json").json["findings"]
+    assert finding["allowed"] == "later"
+    assert "allowed: later" in desk.ok("drift").out
+    policy.write_text(entry + ", until: 2000-01-01}\n")
+    assert [code for code, *_ in drift(desk)] == ["allow-expired", "behind"]
+
+
+def test_every_problem_of_a_policy_has_its_place(desk: Desk) -> None:
+    (desk.folder / "p.yaml").write_text("max_age: 30\nmax_behind: few\n")
+    answer = desk.run("drift", "--policy", "p.yaml", "--json")
+    problems = next(json.loads(line) for line in answer.err.splitlines())["diagnostics"]
+    assert [(d["code"], d["source"]["line"], d["source"]["column"]) for d in problems] == [
+        ("unknown-key", 1, 1),
+        ("number", 2, 13),
+    ]
+    assert problems[0]["hint"] == "did you mean 'max_age_days'?"
+
+
+# -- bases -------------------------------------------------------------------
+
+
+def put_base(folder: Path, *extra: str, created: str = "2020-01-01T00:00:00Z") -> str:
+    """An image named ``small`` on the same first layers; its manifest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    layout = LayoutMaker(folder)
+    tars = [*TARS, *(tar_bytes({f"usr/{name}": name.encode()}) for name in extra)]
+    made = layout.add_image(tars, config={"Env": ["PATH=/bin"]}, created=created)
+    layout.name(made.manifest, "small")
+    return str(made.manifest.digest)
+
+
+def use_base(desk: Desk, name: str, image: str) -> None:
+    (desk.folder / "conda.yml").write_text("channels: [demo]\ndependencies: [app]\n")
+    path = desk.folder / f"environments/{name}.yml"
+    path.write_text(json.dumps({"name": name, "image": image, "conda_file": "../conda.yml"}))
+
+
+def test_a_moved_base_and_an_old_one(desk: Desk, tmp_path: Path) -> None:
+    old = put_base(tmp_path / "base")
+    use_base(desk, "based", "oci:../../../base:small")
+    desk.apply()
+    assert drift(desk, "based", code=0) == []
+    new = put_base(tmp_path / "base", "patch")
+    reference = "oci:../../../base:small"
+    assert drift(desk, "based") == [("base-moved", reference, old, new)]
+    (desk.folder / "drift-policy.yaml").write_text("require_digest: true\n")
+    assert [code for code, *_ in drift(desk, "based")] == [
+        "base-moved",
+        "base-old",
+        "base-no-digest",
+    ]
+    [moved, *_] = desk.run("drift", "based", "--json").json["findings"]
+    assert moved["age_days"] > 2000
+
+
+def test_impact_by_digest_reference_and_layers(desk: Desk, tmp_path: Path) -> None:
+    old = put_base(tmp_path / "base")
+    put_base(tmp_path / "richer", "more")
+    use_base(desk, "before", "oci:../../../base:small")
+    use_base(desk, "richer", "oci:../../../richer:small")
+    desk.apply()
+    new = put_base(tmp_path / "base", "patch")
+    use_base(desk, "after", "oci:../../../base:small")
+    (desk.folder / "environments/after.yml").write_text(
+        json.dumps({"name": "after", "image": "oci:../../../base:small"})
+    )
+    desk.apply()
+
+    def ties(base: str, *words: str) -> dict[str, str]:
+        found = desk.ok("impact", base, "--json", *words).json
+        assert found["jobs"] == found["deployments"] == []
+        return {item["name"]: item["by"] for item in found["environments"]}
+
+    assert ties(new) == {"after": "digest", "before": "layers", "richer": "layers"}
+    assert ties(old) == {"before": "digest", "after": "layers", "richer": "layers"}
+    assert ties("oci:../../base:small") == {
+        "after": "digest",
+        "before": "reference",
+        "richer": "layers",
+    }
+    assert ties("python:3.12") == {}
+    assert ties("scratch") == {"train": "digest"}
+    text = desk.ok("impact", old).out
+    assert "1 environment stands on sha256:" in text
+    assert "; 2 on other images" in text
+    assert max(map(len, text.splitlines())) <= 80
