@@ -135,6 +135,15 @@ class Plugins:
         answer = self._manager.hook.envgraph_credentials(host=host, scope=scope)
         return answer if isinstance(answer, Credentials) else None
 
+    def login(self, host: str, credentials: Credentials) -> str:
+        """Keep a login that was checked; where it is now. PlatformError when no plugin can."""
+        where = self._manager.hook.envgraph_login(host=host, credentials=credentials)
+        if not isinstance(where, str):
+            raise PlatformError(
+                f"no plugin keeps logins, so the one for {host} is not kept", code="no-plugin"
+            )
+        return where
+
 
 def _checked(plugin: object) -> RegistryPlugin:
     if not isinstance(plugin, RegistryPlugin):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,11 +24,13 @@ from envgraph.model.config import WorkspaceConfig
 
 if TYPE_CHECKING:
     from envgraph.api.events import Event
-    from envgraph.apply.apply import Applier, ApplyResult
-    from envgraph.apply.exchange import Exchange, PushReport
+    from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
-    from envgraph.apply.sharing import Settlement
+    from envgraph.apply.reports import PushReport
     from envgraph.diff.impact import Impact
+    from envgraph.lock.find import LockFinder, SavedLocks
+    from envgraph.lock.follow import Mode
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
-    from envgraph.refresh.desired import Desired
+    from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
+    from envgraph.refresh.rebase import Rebase
     from envgraph.registry.pins import RegistryPins
     from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
@@ -82,7 +85,7 @@ class Workspace:
         self._plugins = plugins
         self._desired: Desired | None = None
         self._question = Question()
-        self._saved = False
+        self._again: Callable[[], Plan] | None = None
         self._taken_ns = 0
 
     @classmethod
@@ -170,37 +173,59 @@ class Workspace:
         targets: Sequence[str] = (),
         replace: Sequence[str] = (),
         saved: SavedPlan | None = None,
+        follow_base: bool = False,
         fresh: bool = False,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
 
-        ``fresh``: the registry is asked even for what it is remembered to have.
+        ``follow_base``: bases whose tags have moved are taken now, whatever
+        ``base_images`` says. ``fresh``: the registry is asked even for what it is
+        remembered to have.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import LockFinder
-        from envgraph.plan.plan import make_plan
-        from envgraph.refresh.desired import desire, load_specs
-        from envgraph.refresh.observe import observe
+        from envgraph.lock.find import SavedLocks
+        from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
-        locks: Mapping[str, LockedEnvironment] = {}
+        locks: SavedLocks | None = None
         if saved is not None:
             self._check_saved(saved)
             paths = tuple(Path(name) for name in saved.files)
             question = Question(paths, saved.targets, saved.replace)
-            locks = saved.locks
+            locks = SavedLocks(saved.locks, saved.moves, saved.documents)
         loaded = load_specs(self.config, question.files, question.targets)
-        finder = LockFinder(
+        finder = self._lock_finder(locks, "follow" if follow_base else self.config.base_images)
+        plan = self._planned(loaded, finder, question, fresh=fresh)
+        if saved is not None:
+            saved.check(plan)
+        else:
+            self._again = lambda: self.plan(files, targets=targets, replace=replace)
+        return plan
+
+    def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
+        from envgraph.lock.find import LockFinder
+
+        return LockFinder(
             self.config,
             self.store,
             offline=self.offline,
             now=self._now(),
-            saved=locks,
-            bases=self.bases,
+            saved=saved,
+            bases=lambda: self.bases,
+            moving=moving,
             shared=self.pins,
         )
+
+    def _planned(
+        self, loaded: Loaded, finder: FindsLocks, question: Question, *, fresh: bool = False
+    ) -> Plan:
+        """The plan over what was loaded, with the locks that ``finder`` gives."""
+        from envgraph.plan.plan import make_plan
+        from envgraph.refresh.desired import desire
+        from envgraph.refresh.observe import observe
+
         desired = desire(self.config, loaded, finder)
         inventory = observe(
             self.store,
@@ -211,18 +236,42 @@ class Workspace:
             everything=bool(question.replace),
         )
         inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
-        plan = make_plan(
+        self._desired, self._question, self._again = desired, question, None
+        return make_plan(
             desired.targets,
             desired.graph,
             inventory,
             replace=question.replace,
             diagnostics=(*self.diagnostics, *desired.diagnostics, *remarks),
         )
-        self._desired, self._question = desired, question
-        self._saved = saved is not None
-        if saved is not None:
-            saved.check(plan)
-        return plan
+
+    def plan_rebase(
+        self,
+        references: Sequence[str] = (),
+        *,
+        on: str | None = None,
+        base: str | None = None,
+    ) -> tuple[Plan, Rebase]:
+        """The plan that puts the same packages on another base, for :meth:`apply`.
+
+        ``references`` name environments (all that can be rebased, without any); ``on``
+        keeps those that stand on a base; ``base`` is the new one, else what each
+        environment's own reference means now. Solves nothing, writes nothing:
+        the rebase's edits are written by the caller, after apply.
+        """
+        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.impact import read_question
+        from envgraph.refresh.rebase import Rebaser, newest_names, read_new_base
+
+        root = self.config.root
+        names = newest_names(self.store, self.config.id, references) if references else None
+        new = None if base is None else read_new_base(base, root)
+        old = None if on is None else read_question(on, root, self.config.platforms)
+        rebaser = Rebaser(
+            self.config, self.store, self._lock_finder(), bases=self.bases, now=self._now()
+        )
+        rebase = rebaser.rebase(load_specs(self.config, ()), names, on=old, base=new)
+        return self._planned(rebase.loaded, rebase, Question(targets=tuple(rebase.locks))), rebase
 
     def _look_at_registry(
         self, desired: Desired, inventory: Inventory, *, fresh: bool
@@ -332,6 +381,8 @@ class Workspace:
         question = self._question
         if plan.changes or not plan.applyable or question.targets or question.replace:
             return
+        if self.config.base_images != "freeze" and self._has_moving_bases():
+            return  # the registry has to be asked each time
         if not plan.complete:
             return  # with a registry that was not asked, nobody knows that there is nothing to do
         folders = () if question.files else glob_folders(self.config)
@@ -344,6 +395,16 @@ class Workspace:
             human=human,
             answer=answer,
             warnings=warnings,
+        )
+
+    def _has_moving_bases(self) -> bool:
+        from envgraph.lock.follow import moving_tag
+
+        targets = () if self._desired is None else self._desired.targets
+        return any(
+            moving_tag(locked.lock.base) is not None
+            for target in targets
+            for locked in target.platforms.values()
         )
 
     def _store_watch(self) -> list[str]:
@@ -374,32 +435,26 @@ class Workspace:
             clock=self._clock,
             parallelism=parallelism,
             on_event=on_event,
-            bases=self.bases,
+            bases=lambda: self.bases,
             exchange=self._exchange(),
         )
         with self._alone("apply"):
-            settled = self._settle_pins(applier, plan)
+            settled = applier.settle_pins(plan)
             if settled.adopted:
                 plan = self._planned_again()
             return applier.apply(plan, self._desired, settled.remarks)
 
-    def _settle_pins(self, applier: Applier, plan: Plan) -> Settlement:
-        """Agree with other machines on new locks.
-
-        A new fact means a new plan, so there is one afterwards. Once is enough: what holds
-        then is in the lockfile.
-        """
-        settled = applier.settle_pins(plan)
-        if settled.adopted and self._saved:
-            raise StalePlanError(
-                "the saved plan is stale: another machine has pinned the same definition",
-                hint="run `envgraph plan --out FILE` again: it takes the lock that holds",
-            )
-        return settled
-
     def _planned_again(self) -> Plan:
-        question = self._question
-        return self.plan(question.files, targets=question.targets, replace=question.replace)
+        """The plan with the locks that hold, after another machine's was taken over.
+
+        Once is enough: those locks are in the lockfiles now.
+        """
+        if self._again is None:
+            raise StalePlanError(
+                "the plan is stale: another machine has pinned the same definition",
+                hint="plan again: it takes the lock that holds",
+            )
+        return self._again()
 
     # -- to and from registries ------------------------------------------
 
@@ -439,9 +494,17 @@ class Workspace:
         )
 
     def lock(
-        self, files: Sequence[Path] = (), *, update: Sequence[str] = (), check: bool = False
+        self,
+        files: Sequence[Path] = (),
+        *,
+        update: Sequence[str] = (),
+        update_base: bool = False,
+        check: bool = False,
     ) -> LockReport:
-        """Write (or with ``check`` only compare) the lockfiles of the environments."""
+        """Write (or with ``check`` only compare) the lockfiles of the environments.
+
+        ``update`` moves these packages, ``update_base`` the bases; all else stays.
+        """
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
@@ -452,10 +515,12 @@ class Workspace:
                 self.store,
                 loaded,
                 update=frozenset(update),
+                update_base=update_base,
                 check=check,
                 offline=self.offline,
                 now=self._now(),
-                bases=self.bases,
+                bases=lambda: self.bases,
+                shared=self.pins,
             )
 
     @contextmanager
@@ -573,7 +638,7 @@ class Workspace:
             self.store,
             subjects_of(self.locks_of(records), specs),
             policy or DriftPolicy(),
-            base_now=what_means_now(lambda: self.remotes),
+            base_now=what_means_now(self.bases),
             now=self._now(),
             offline=self.offline,
             cache=default_cache(),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from envgraph.api.registry import (
         API_VERSION,
         BlobSource,
+        Checked,
         Credentials,
         ManifestBytes,
         PluginContext,
@@ -29,13 +30,25 @@ if TYPE_CHECKING:
         RegistryPlugin,
         Repository,
     )
-    from envgraph.model.oci import Descriptor, Platform
+    from envgraph.model.oci import (
+        DOCKER_INDEX,
+        DOCKER_MANIFEST,
+        OCI_IMAGE_INDEX,
+        OCI_IMAGE_MANIFEST,
+        Descriptor,
+        Platform,
+        read_object,
+    )
+    from envgraph.model.proxies import proxy_for
     from envgraph_store.digest import Digest, DigestError
 
 _PLACES = {
     "API_VERSION": "envgraph.api.registry",
     "BlobSource": "envgraph.api.registry",
+    "Checked": "envgraph.api.registry",
     "Credentials": "envgraph.api.registry",
+    "DOCKER_INDEX": "envgraph.model.oci",
+    "DOCKER_MANIFEST": "envgraph.model.oci",
     "Descriptor": "envgraph.model.oci",
     "Digest": "envgraph_store.digest",
     "DigestError": "envgraph_store.digest",
@@ -44,6 +57,8 @@ _PLACES = {
     "MANIFEST_LIMIT": "envgraph.api.manifests",
     "ManifestBytes": "envgraph.api.registry",
     "ManifestParts": "envgraph.api.manifests",
+    "OCI_IMAGE_INDEX": "envgraph.model.oci",
+    "OCI_IMAGE_MANIFEST": "envgraph.model.oci",
     "Platform": "envgraph.model.oci",
     "PluginContext": "envgraph.api.registry",
     "Registry": "envgraph.api.registry",
@@ -54,16 +69,19 @@ _PLACES = {
     "checked_manifest": "envgraph.api.manifests",
     "hookimpl": "envgraph.api.hookspecs",
     "hookspec": "envgraph.api.hookspecs",
+    "proxy_for": "envgraph.model.proxies",
     "read_manifest": "envgraph.api.manifests",
+    "read_object": "envgraph.model.oci",
     "read_reference": "envgraph.api.manifests",
 }
 
 __all__ = [
-    "API_VERSION", "MANIFEST_LIMIT", "BlobSource", "Credentials", "Descriptor", "Digest",
+    "API_VERSION", "DOCKER_INDEX", "DOCKER_MANIFEST", "MANIFEST_LIMIT", "OCI_IMAGE_INDEX",
+    "OCI_IMAGE_MANIFEST", "BlobSource", "Checked", "Credentials", "Descriptor", "Digest",
     "DigestError", "Event", "EventKind", "ManifestBytes", "ManifestParts", "Platform",
     "PluginContext", "Registry", "RegistryError", "RegistryPlugin", "Repository",
-    "check_repository", "checked_manifest", "hookimpl", "hookspec", "read_manifest",
-    "read_reference",
+    "check_repository", "checked_manifest", "hookimpl", "hookspec", "proxy_for", "read_manifest",
+    "read_object", "read_reference",
 ]  # fmt: skip
 
 

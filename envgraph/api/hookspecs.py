@@ -37,3 +37,11 @@ def envgraph_credentials(host: str, scope: str) -> Credentials | None:
     ``scope`` is what it is for (``repository:team/app:pull``), empty when that is not
     known. It is asked in threads, and each time anew: remember what is slow.
     """
+
+
+@hookspec(firstresult=True)
+def envgraph_login(host: str, credentials: Credentials) -> str | None:
+    """Keep a login for ``host[:port]`` where the user's tools find it; say where that is.
+
+    It has been checked against the registry. None lets the next plugin keep it.
+    """

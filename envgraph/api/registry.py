@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
 
 from envgraph.errors import EnvgraphError
 from envgraph.model.oci import Descriptor
@@ -126,7 +126,8 @@ class Repository(Protocol):
         """Keep a blob. When this returns, :meth:`missing` does not name it any more.
 
         IntegrityError when the source's bytes are not the descriptor's; then nothing
-        of them is visible.
+        of them is visible. What the source itself raises comes out as it is, and leaves
+        nothing either.
         """
         ...
 
@@ -172,6 +173,15 @@ class Registry(Protocol):
 
         RegistryError ``registry-unsupported`` where a registry does not tell.
         """
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A :class:`Registry` that can be asked about itself. Not every one can."""
+
+    def check(self) -> None:
+        """Ask whether it is there and takes the user's login; RegistryError says why not."""
         ...
 
 

@@ -6,20 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envgraph.api.events import Event
 from envgraph.apply.build import NodeBuilder
-from envgraph.apply.exchange import Exchange, PushReport
 from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
-from envgraph.apply.sharing import Settlement
+from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.toolchain import Toolchains
-from envgraph.apply.transfer import Transfer, is_well
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
-from envgraph.lock.images import RegistryResolver
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -29,6 +26,11 @@ from envgraph.plan.plan import EnvironmentChange, Plan, link_script_warnings
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.apply.exchange import Exchange
+    from envgraph.apply.transfer import Transfer
+    from envgraph.lock.images import RegistryResolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,13 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
-        bases: RegistryResolver | None = None,
+        bases: Callable[[], RegistryResolver] | None = None,
         exchange: Exchange | None = None,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back.
 
-        ``bases`` finds what the store lacks of bases in registries; ``exchange`` is the
-        workspace's registry, where it has one.
+        ``bases`` gives what finds what the store lacks of bases in registries;
+        ``exchange`` is the workspace's registry, where it has one.
         """
         self._config = config
         self._store = store
@@ -147,7 +149,7 @@ class Applier:
                 *link_script_warnings(plan.graph, builder.link_scripts),
             ),
             interrupted=outcome.interrupted or pushed.interrupted,
-            pulled=len(plan.pulls) if pulled is not None and is_well(pulled.outcome) else 0,
+            pulled=len(plan.pulls) if pulled is not None and pulled.outcome.whole else 0,
             pushed=pushed.count,
             bytes_moved=pushed.bytes_moved + (0 if pulled is None else pulled.bytes_moved),
         )
@@ -191,7 +193,7 @@ class Applier:
                 executor = Executor(
                     self._parallelism, builder.fetch, builder.settle, self._on_event
                 )
-                if pulled is not None and not is_well(pulled.outcome):
+                if pulled is not None and not pulled.outcome.whole:
                     return pulled.outcome, builder
                 outcome = executor.run([self._archives(nodes, desired)])
                 if not outcome.failed and not outcome.interrupted and nodes:

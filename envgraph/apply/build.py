@@ -52,7 +52,7 @@ class NodeBuilder:
         *,
         offline: bool,
         on_event: Callable[[Event], None],
-        bases: RegistryResolver | None = None,
+        bases: Callable[[], RegistryResolver] | None = None,
     ) -> None:
         """Bind the parts; opens nothing."""
         self._bases = bases
@@ -135,14 +135,19 @@ class NodeBuilder:
         base = node.base
         if base is None or base.is_scratch:
             return
+        if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
+            return  # kept with the lock
         from envgraph.image.bases import copy_base
         from envgraph.lock.images import open_base
 
-        subject = self._users[node.key]
-        if base.in_registry and not self._store.blobs.missing(base_blobs(base)):
-            return  # kept with the lock
+        subject = next(
+            found
+            for found in self._subjects.values()
+            if found.nodes.base == node.key and found.lock.base.reference == base.reference
+        )
         path, platform = subject.spec.image_path, subject.lock.platform
-        resolved = open_base(base, path, platform, registry=self._bases)
+        registry = None if self._bases is None else self._bases()
+        resolved = open_base(base, path, platform, registry=registry)
         if base.in_registry:
             for data in resolved.documents.values():
                 self._batch.add_bytes(data)

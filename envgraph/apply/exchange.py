@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from envgraph.api.events import Event
 from envgraph.api.registry import RegistryError
 from envgraph.apply.executor import Outcome, ParallelMap, node_failure
-from envgraph.apply.sharing import PinSharing, Settlement
+from envgraph.apply.reports import PushReport, Settlement
+from envgraph.apply.sharing import PinSharing
 from envgraph.apply.transfer import Transfer, Transfers
 from envgraph.errors import EnvgraphError
 from envgraph.history.read import latest, versions
@@ -25,16 +25,6 @@ from envgraph.refresh.remote import PushMemo
 from envgraph.registry.pins import RegistryPins
 from envgraph.registry.remotes import Remote
 from envgraph_store import Store
-
-
-@dataclass(slots=True)
-class PushReport:
-    """What was pushed; failures by version, the rest is there."""
-
-    count: int = 0
-    failures: list[EnvgraphError] = field(default_factory=list)
-    bytes_moved: int = 0
-    interrupted: bool = False
 
 
 class Exchange:

@@ -40,6 +40,11 @@ class Outcome:
     nodes: dict[NodeKey, Node] = field(default_factory=dict)
     """The nodes that failed."""
 
+    @property
+    def whole(self) -> bool:
+        """Everything was done."""
+        return not self.failed and not self.interrupted
+
 
 class Executor:
     """Runs nodes on a bounded number of threads that it owns."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,12 +14,13 @@ from envgraph.errors import Diagnostic, EnvgraphError
 from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, PinSource, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
+from envgraph.model.locked import LockedBase
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.refresh.desired import Loaded, about_environment
 from envgraph_store import Store
 
 if TYPE_CHECKING:
-    from envgraph.lock.images import RegistryResolver
+    from envgraph.lock.follow import MovingBases
 
 Status = Literal["written", "unchanged", "missing", "stale"]
 
@@ -36,6 +37,8 @@ class LockEntry:
     status: Status
     changes: tuple[PackageChange, ...] = ()
     packages: frozenset[str] = frozenset()
+    base: tuple[LockedBase, LockedBase] | None = None
+    """The base that moved, before and now."""
 
     def to_json(self) -> dict[str, Any]:
         """The entry of ``lock --json``."""
@@ -44,7 +47,18 @@ class LockEntry:
             "path": str(self.path),
             "status": self.status,
             "changes": [change.to_json() | {"change": change.kind} for change in self.changes],
+            "base": None
+            if self.base is None
+            else {
+                "reference": self.base[1].reference,
+                "from": _text(self.base[0]),
+                "to": _text(self.base[1]),
+            },
         }
+
+
+def _text(base: LockedBase) -> str | None:
+    return None if base.manifest is None else str(base.manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +81,17 @@ def lock_environments(
     loaded: Loaded,
     *,
     update: frozenset[str],
+    update_base: bool = False,
     check: bool,
     offline: bool,
     now: datetime,
-    bases: RegistryResolver | None = None,
+    bases: Callable[[], MovingBases] | None = None,
     shared: PinSource | None = None,
 ) -> LockReport:
     """Lock every environment; one that fails stops no other.
 
     ``check`` writes and solves nothing. ``update`` moves only the named packages, in
-    every lock that has them.
+    every lock that has them; ``update_base`` takes what the bases' references mean now.
     """
     problems = list(loaded.diagnostics)
     entries: list[LockEntry] = []
@@ -95,7 +110,7 @@ def lock_environments(
             if check:
                 entry, more = _check(config, finder, spec)
             else:
-                entry, more = _write(config, store, finder, spec, update)
+                entry, more = _write(config, store, finder, spec, update, update_base)
             entries.append(entry)
             problems += more
         except EnvgraphError as error:
@@ -138,6 +153,7 @@ def _write(
     finder: LockFinder,
     spec: EnvironmentSpec,
     update: frozenset[str],
+    update_base: bool,
 ) -> tuple[LockEntry, Sequence[Diagnostic]]:
     path = lockfile_path(config.root, spec.name)
     platforms = spec.platforms or config.platforms
@@ -146,17 +162,13 @@ def _write(
     problems = list(found.diagnostics)
     if any(item.origin == "edited" for item in found.locks.values()):
         return LockEntry(spec.name, path, "stale"), problems  # apply may take it, once it fits
+    if update_base:
+        found, more = _each(found, lambda item: finder.update_base(spec, item))
+        problems += more
+    bases = [(item.left, item.lock.base) for item in found.locks.values() if item.left]
     if update:
-        moved: dict[str, FoundLock] = {}
-        for platform, item in found.locks.items():
-            names = update & {package.name for package in item.lock.packages}
-            if not names:
-                moved[platform] = item
-                continue
-            fresh, more = finder.update(spec, item.lock, names)
-            problems += more
-            moved[platform] = item if fresh.lock == item.lock else fresh
-        found = FoundLocks(moved, found.file_current and moved == dict(found.locks))
+        found, more = _each(found, lambda item: _updated(finder, spec, item, update))
+        problems += more
     locks = {platform: item.lock for platform, item in found.locks.items()}
     held = frozenset(package.name for lock in locks.values() for package in lock.packages)
     pinned = all(item.pinned for item in found.locks.values())
@@ -164,8 +176,33 @@ def _write(
     pin(config, store, {spec.name: to_pin})
     if found.file_current:
         return LockEntry(spec.name, path, "unchanged", (), held), problems
+    moved = next(((before, now) for before, now in bases if before is not None), None)
     first = next(iter(locks))
     changes = (
         compare_packages(before[first].packages, locks[first].packages) if first in before else ()
     )
-    return LockEntry(spec.name, path, "written", changes, held), problems
+    return LockEntry(spec.name, path, "written", changes, held, moved), problems
+
+
+def _each(
+    found: FoundLocks, change: Callable[[FoundLock], tuple[FoundLock, Sequence[Diagnostic]]]
+) -> tuple[FoundLocks, list[Diagnostic]]:
+    """Each platform's lock changed; those that stay are the same objects as before."""
+    locks: dict[str, FoundLock] = {}
+    problems: list[Diagnostic] = []
+    for platform, item in found.locks.items():
+        locks[platform], more = change(item)
+        problems += more
+    return FoundLocks(locks, found.file_current and locks == dict(found.locks)), problems
+
+
+def _updated(
+    finder: LockFinder, spec: EnvironmentSpec, item: FoundLock, update: frozenset[str]
+) -> tuple[FoundLock, Sequence[Diagnostic]]:
+    names = update & {package.name for package in item.lock.packages}
+    if not names:
+        return item, ()
+    fresh, problems = finder.update(spec, item.lock, names)
+    if fresh.lock == item.lock:
+        return item, problems
+    return replace(fresh, documents={**item.documents, **fresh.documents}), problems

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from envgraph.api.registry import RegistryError
 from envgraph.apply.pinning import ToPin, pin
+from envgraph.apply.reports import Settlement
 from envgraph.errors import Diagnostic
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import lock_identity
@@ -15,14 +16,6 @@ from envgraph.model.locked import LockedEnvironment
 from envgraph.plan.plan import EnvironmentChange, Plan
 from envgraph.registry.pins import RegistryPins, Settled
 from envgraph_store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What became of the offers. ``adopted``: locks of others hold now, so plan again."""
-
-    adopted: bool = False
-    remarks: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,9 @@ class Transfers:
         with closing(batches):
             asked = {self._node("question", item.repository, item.key): item for item in wanted}
             outcome = self._run(asked, puller.open)
-            if is_well(outcome):
+            if outcome.whole:
                 outcome = self._fetch(puller, batches)
-            if is_well(outcome):
+            if outcome.whole:
                 made = {self._node("pull", item.repository, item.key): item for item in wanted}
 
                 def finish(item: Wanted) -> None:
@@ -93,12 +93,12 @@ class Transfers:
         asked = {self._node("question", p.title, (p.title, p.key)): p for p in parcels}
         outcome = self._run(asked, look)
         for questions in (pusher.questions, pusher.layer_questions):
-            if is_well(outcome):
+            if outcome.whole:
                 parts = {self._node("question", q.repository, q.blobs): q for q in questions()}
                 outcome = self._run(parts, pusher.ask)
-        if is_well(outcome):
+        if outcome.whole:
             outcome = self._send(pusher)
-        if is_well(outcome):
+        if outcome.whole:
             shown = {
                 self._node("push", s.parcel.title, (s.parcel.title, s.parcel.key)): s
                 for s in shipments
@@ -138,8 +138,3 @@ class Transfers:
     def _node(self, kind: NodeKind, name: str, what: object, size: int | None = None) -> Node:
         document = [str(part) for part in what] if isinstance(what, tuple) else [str(what)]
         return Node(node_key(kind, document), kind, name, (), size)
-
-
-def is_well(outcome: Outcome) -> bool:
-    """Everything was done."""
-    return not outcome.failed and not outcome.interrupted

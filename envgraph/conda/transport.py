@@ -21,8 +21,8 @@ from urllib.parse import urljoin, urlsplit
 
 from envgraph.conda import answers, credentials
 from envgraph.conda.logins import Logins
-from envgraph.conda.proxies import proxy_for
 from envgraph.errors import FetchError, IntegrityError
+from envgraph.model.proxies import proxy_for
 
 if TYPE_CHECKING:
     import urllib3

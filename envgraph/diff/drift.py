@@ -64,7 +64,7 @@ def _base(item: Locked, policy: DriftPolicy, now: datetime) -> list[Finding]:
     known = standing or BaseStanding(None, asked=False)
     age = days_since(known.created, now) if known.created >= OLDEST_BELIEVED else None
     locked_ago = days_since(item.lock.created, now)
-    old = str(base.manifest)
+    old = str(base.meant)
     found = []
 
     def note(code: str, severity: Severity, new: str, summary: str) -> None:
@@ -76,10 +76,10 @@ def _base(item: Locked, policy: DriftPolicy, now: datetime) -> list[Finding]:
         )  # fmt: skip
 
     since = f"locked {_ago(locked_ago)}" + (f", made {_ago(age)}" if age is not None else "")
-    if known.asked and known.manifest is None:
+    if known.asked and known.meant is None:
         note("base-gone", "error", "", f"the image that is pinned is not there now; {since}")
-    elif known.asked and known.manifest != base.manifest:
-        note("base-moved", "warning", str(known.manifest), f"names another image now; {since}")
+    elif known.asked and known.meant != base.meant:
+        note("base-moved", "warning", str(known.meant), f"names another image now; {since}")
     least = max((days for days in (age, locked_ago) if days is not None), default=None)
     limit = policy.max_age_days
     if limit is not None and least is not None and least > limit:

@@ -128,8 +128,10 @@ def _tie(asked: AskedBase, digests: frozenset[Digest], shared: int, item: Standi
 
 
 def named_by(base: LockedBase) -> frozenset[Digest]:
-    """Every digest by which somebody may name the image: of its manifest and of its config."""
-    return frozenset(digest for digest in (base.manifest, base.config) if digest is not None)
+    """Every digest by which somebody may name the image: manifest, index and config."""
+    return frozenset(
+        digest for digest in (base.manifest, base.index, base.config) if digest is not None
+    )
 
 
 def is_same_reference(asked: AskedBase, base: LockedBase, path: str | None) -> bool:

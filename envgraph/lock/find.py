@@ -7,14 +7,15 @@ of a channel, so a channel that moved on, or is gone, changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
+from envgraph.lock.follow import BaseFollower, Mode, MovingBases
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -24,7 +25,7 @@ from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
 if TYPE_CHECKING:
-    from envgraph.lock.images import RegistryResolver, ResolvedBase
+    from envgraph.lock.images import ResolvedBase
 
 Origin = Literal["committed", "edited", "store", "registry", "new"]
 
@@ -48,6 +49,11 @@ class FoundLock:
     origin: Origin
     pinned: bool
     documents: Mapping[Digest, bytes] = field(default_factory=dict, compare=False)
+    left: LockedBase | None = None
+    """The pinned base that this lock leaves for what its tag means now."""
+
+    available: LockedBase | None = None
+    """What the base's tag means now, where that was found and is not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,24 @@ class _Committed:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SavedLocks:
+    """What a saved plan settled: locks that it solved, and locks whose base it moved."""
+
+    solved: Mapping[Digest, LockedEnvironment] = field(default_factory=dict)
+    """By pin key."""
+
+    moves: Mapping[tuple[str, Digest], LockedEnvironment] = field(default_factory=dict)
+    """By environment and pin key: they beat the lockfile and the pin."""
+
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+
+    def documents_of(self, base: LockedBase) -> dict[Digest, bytes]:
+        """Manifest and config of a base, as far as they were saved."""
+        parts = (base.manifest, base.config)
+        return {part: self.documents[part] for part in parts if part and part in self.documents}
+
+
 def lockfile_path(root: str | Path, name: str) -> Path:
     """``locks/<name>.conda-lock.yml`` below the workspace, the name escaped."""
     return Path(root) / "locks" / f"{escape_name(name)}.conda-lock.yml"
@@ -93,8 +117,7 @@ def lock_sources(spec: EnvironmentSpec, lockfile: Path) -> tuple[str, ...]:
 class LockFinder:
     """Finds or makes the locks of a workspace's environments.
 
-    ``saved`` are locks that a saved plan solved, by the text of their pin key.
-    Nothing is kept: apply records what was new.
+    ``saved`` are the locks of a saved plan. Nothing is kept: apply records what was new.
     """
 
     def __init__(
@@ -104,12 +127,15 @@ class LockFinder:
         *,
         offline: bool,
         now: datetime,
-        saved: Mapping[str, LockedEnvironment] | None = None,
-        bases: RegistryResolver | None = None,
+        saved: SavedLocks | None = None,
+        bases: Callable[[], MovingBases] | None = None,
+        moving: Mode = "freeze",
         shared: PinSource | None = None,
     ) -> None:
-        """Bind the parts; opens nothing. ``bases`` resolves base images in registries.
+        """Bind the parts; opens nothing.
 
+        ``bases`` gives what resolves base images in registries; ``moving`` says what to
+        do about their tags when they have moved. A saved plan has settled that.
         ``shared``: the pins of other machines, asked where neither file nor store has one.
         """
         self._config = config
@@ -117,7 +143,9 @@ class LockFinder:
         self._pins = Pins(store, config.id)
         self._offline = offline
         self._now = now
-        self._saved = saved or {}
+        self._saved = saved or SavedLocks()
+        mode: Mode = "freeze" if saved is not None else moving
+        self._follower = BaseFollower(mode, bases, offline=offline, now=now)
         self._bases = bases
         self._shared = shared
 
@@ -133,11 +161,14 @@ class LockFinder:
         diagnostics = list(committed.diagnostics)
         for platform in platforms:
             key = pin_key_of(spec, platform, self._config, definition)
-            lock = self._known(key, platform, committed) or self._shared_pin(definition, key)
+            lock = self._known(spec.name, key, platform, committed)
+            lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
                 lock, more = self._solve(spec, definition, platform, previous)
                 diagnostics += more
+            lock, more = self._moved(spec, lock)
+            diagnostics += more
             found[platform] = lock
         current = not committed.edited and {
             platform: item.lock for platform, item in found.items()
@@ -145,6 +176,21 @@ class LockFinder:
         if committed.edited:
             diagnostics.append(_edited(lockfile_path(self._config.root, spec.name)))
         return FoundLocks(found, current, tuple(diagnostics))
+
+    def known(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
+    ) -> FoundLocks | None:
+        """The locks that are pinned; None where one would have to be solved, or was edited."""
+        committed = self._committed(spec.name)
+        found: dict[str, FoundLock] = {}
+        for platform in platforms:
+            key = pin_key_of(spec, platform, self._config, definition)
+            lock = self._known(spec.name, key, platform, committed)
+            if lock is None or lock.origin == "edited":
+                return None
+            found[platform] = lock
+        current = {platform: item.lock for platform, item in found.items()}
+        return FoundLocks(found, current == dict(committed.locks))
 
     def check(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -171,9 +217,55 @@ class LockFinder:
         """A new generation of a lock in which only ``names`` (and what they force) moved."""
         return self._solve(spec, lock.definition, lock.platform, lock, lock.base, names)
 
-    def _known(self, key: Digest, platform: str, committed: _Committed) -> FoundLock | None:
+    def update_base(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The same packages on what the base's reference means now, if that is another base."""
+        from envgraph.lock.follow import rebase_lock
+
+        bases = None if self._bases is None else self._bases()
+        rebased = rebase_lock(
+            found.lock,
+            now=self._now,
+            registry=bases,
+            reference=spec.image or "scratch",
+            image_path=spec.image_path,
+        )
+        if rebased.lock == found.lock:
+            return found, ()
+        base = rebased.base
+        documents = {**found.documents, **base.documents}
+        return FoundLock(rebased.lock, "new", False, documents, found.lock.base), base.remarks
+
+    def _moved(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The lock on its moved base, or with a remark about it, as the workspace wants."""
+        if found.origin == "edited":
+            return found, ()
+        rebased, remarks = self._follower.look(found.lock)
+        if rebased is None:
+            return found, remarks
+        before = found.lock.base
+        if self._follower.mode == "follow":
+            documents = {**found.documents, **rebased.base.documents}
+            return FoundLock(rebased.lock, "new", False, documents, before), remarks
+        return replace(found, available=rebased.lock.base), (
+            *remarks,
+            _base_moved(spec, before, rebased.lock.base),
+        )
+
+    def _known(
+        self, name: str, key: Digest, platform: str, committed: _Committed
+    ) -> FoundLock | None:
         pinned = self._pins.find(key)
         lock = committed.locks.get(platform)
+        settled_move = self._saved.moves.get((name, key))
+        if settled_move is not None:
+            before = lock or pinned
+            documents = self._saved.documents_of(settled_move.base)
+            left = None if before is None else before.base
+            return FoundLock(settled_move, "new", False, documents, left)
         if lock is not None and lock.pin_key == key:
             # Two environments of one definition may have locks of different days: what this
             # store recorded for the file is settled, whichever of them the pin names.
@@ -181,8 +273,9 @@ class LockFinder:
             if committed.edited and not settled:
                 return FoundLock(lock, "edited", False)
             return FoundLock(lock, "committed", settled)
-        if str(key) in self._saved:
-            return FoundLock(self._saved[str(key)], "new", False)
+        if key in self._saved.solved:
+            saved = self._saved.solved[key]
+            return FoundLock(saved, "new", False, self._saved.documents_of(saved.base))
         if pinned is not None:
             return FoundLock(pinned, "store", True)
         return None
@@ -256,7 +349,19 @@ class LockFinder:
         from envgraph.lock.images import resolve_base
 
         image = spec.image or "scratch"
-        return resolve_base(image, spec.image_path, platform, registry=self._bases)
+        bases = None if self._bases is None else self._bases()
+        return resolve_base(image, spec.image_path, platform, registry=bases)
+
+
+def _base_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
+    return Diagnostic(
+        "base-moved",
+        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
+        "the pinned base stays until you say otherwise (`base_images: ask`)",
+        spec.source,
+        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
+        "warning",
+    )
 
 
 def _edited(path: Path) -> Diagnostic:

@@ -56,12 +56,15 @@ class PackageStanding:
 
 @dataclass(frozen=True, slots=True)
 class BaseStanding:
-    """What a base's reference means now. ``manifest`` None: nothing any more.
+    """What a base's reference means now. ``meant`` None: nothing any more.
+
+    In a registry that is the index, where the tag names one, as in
+    :attr:`~envgraph.model.locked.LockedBase.meant`.
 
     ``created``: the time in the pinned image's config, ``2026-11-23T04:25:00Z``, else empty.
     """
 
-    manifest: Digest | None
+    meant: Digest | None
     created: str = ""
     asked: bool = True
     """False where the reference could not be asked: only the age is known."""

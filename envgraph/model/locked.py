@@ -108,6 +108,11 @@ class LockedBase:
         return self.index or self.manifest
 
     @property
+    def short(self) -> str:
+        """The manifest's digest as short as people read it."""
+        return "scratch" if self.manifest is None else self.manifest.hex[:12]
+
+    @property
     def in_registry(self) -> bool:
         """It lies in a registry, not on disk: its layers come only where they are needed."""
         return not self.is_scratch and not self.reference.startswith(("oci:", "docker-archive:"))

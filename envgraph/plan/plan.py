@@ -11,6 +11,7 @@ from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
+from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.steps import ACTIONS, LAYER_KINDS, Action, Step, lock_steps, node_steps
@@ -36,6 +37,8 @@ class EnvironmentChange:
     """The version that it was compared with: the one asked for, else the newest."""
 
     note: str = ""
+    base_before: LockedBase | None = None
+    """The base that the first platform's lock takes the place of; None where it stays."""
 
     @property
     def is_refused(self) -> bool:
@@ -58,12 +61,17 @@ class EnvironmentChange:
             "lock": str(target.first.identity),
             "image": _text(self.images[first]),
             "image_name": target.image_name,
+            "base": self._base(),
             "action": self.action,
             "changed": list(self.changed),
             "note": self.note,
             "index": _text(self.image) if len(target.platforms) > 1 else None,
             "platforms": {
-                platform: {"lock": str(locked.identity), "image": _text(self.images[platform])}
+                platform: {
+                    "lock": str(locked.identity),
+                    "image": _text(self.images[platform]),
+                    "base": _text(locked.lock.base.manifest),
+                }
                 for platform, locked in target.platforms.items()
             },
             "packages": {
@@ -71,6 +79,17 @@ class EnvironmentChange:
                 "removed": [c.to_json() for c in self.packages if c.kind == "removed"],
                 "changed": [c.to_json() for c in self.packages if c.kind == "changed"],
             },
+        }
+
+    def _base(self) -> dict[str, Any]:
+        """The first platform's base; ``available`` is what its tag means, where not taken."""
+        first = self.target.first
+        before, available = self.base_before, first.available
+        return {
+            "reference": first.lock.base.reference,
+            "digest": _text(first.lock.base.manifest),
+            "previous": None if before is None else _text(before.manifest),
+            "available": None if available is None else _text(available.manifest),
         }
 
 
@@ -159,8 +178,15 @@ def make_plan(
     graph = graph.restricted([change.target.name for change in changes])
     problems += link_script_warnings(graph, inventory.link_scripts)
     moved = [package for change in changes for package in change.packages]
+    bases = {
+        locked.lock.base.manifest: before
+        for change in changes
+        for platform, locked in change.target.platforms.items()
+        if locked.lock.base.manifest is not None
+        and (before := _base_before(change.target, platform, inventory)) is not None
+    }
     steps = [step for change in changes for step in lock_steps(change.target)]
-    nodes = node_steps(graph, inventory, moved, frozenset(replace))
+    nodes = node_steps(graph, inventory, moved, frozenset(replace), bases)
     steps += nodes.steps
     steps += [_tag_step(change) for change in changes]
     pushes = [step for change in changes if (step := push_step(change, inventory)) is not None]
@@ -214,7 +240,21 @@ def change_of(target: Target, inventory: Inventory) -> EnvironmentChange:
         latest,
         compared,
         note,
+        _base_before(target, next(iter(target.platforms)), inventory),
     )
+
+
+def _base_before(target: Target, platform: str, inventory: Inventory) -> LockedBase | None:
+    """The base of the same name that the platform's base takes the place of."""
+    locked = target.platforms[platform]
+    before = locked.left
+    if before is None:
+        previous = inventory.previous_locks.get(target.name, {}).get(platform)
+        before = None if previous is None else previous.base
+    now = locked.lock.base
+    if before is None or before.reference != now.reference or before.manifest == now.manifest:
+        return None
+    return before
 
 
 def _differences(

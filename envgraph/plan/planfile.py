@@ -22,7 +22,9 @@ from envgraph.model.locked import LockedEnvironment
 from envgraph.plan.plan import Plan
 from envgraph_store.digest import Digest
 
-PLAN_SCHEMA: Final = "envgraph.plan/1"
+PLAN_SCHEMA: Final = "envgraph.plan/2"
+"""2: locks that moved their base, and the documents of bases."""
+
 PLAN_LIMIT: Final = 512 << 20
 
 
@@ -34,8 +36,14 @@ class SavedPlan:
     files: tuple[str, ...]
     targets: tuple[str, ...]
     replace: tuple[str, ...]
-    locks: Mapping[str, LockedEnvironment]
+    locks: Mapping[Digest, LockedEnvironment]
     """Solved locks by pin key."""
+
+    moves: Mapping[tuple[str, Digest], LockedEnvironment]
+    """Locks whose base it moved, by environment and pin key."""
+
+    documents: Mapping[Digest, bytes]
+    """Manifests and configs of bases that were asked for."""
 
     inputs: Mapping[str, str | None]
     """Files that were read → sha256 of their bytes; None where there was none."""
@@ -97,19 +105,22 @@ def save_plan(
     inputs: Iterable[str],
 ) -> None:
     """Write the plan file; it holds no credentials, since locks hold none."""
-    locks = {
-        str(locked.lock.pin_key): lock_document(locked.lock)
+    new = [
+        (change.target.name, locked)
         for change in plan.environments
         for locked in change.target.platforms.values()
         if locked.origin == "new"
-    }
+    ]
+    documents = {digest: data for _, locked in new for digest, data in locked.documents.items()}
     document = {
         "schema": PLAN_SCHEMA,
         "workspace": workspace_id,
         "files": list(files),
         "targets": list(targets),
         "replace": list(replace),
-        "locks": locks,
+        "locks": [lock_document(locked.lock) for _, locked in new if locked.left is None],
+        "moves": [[name, lock_document(locked.lock)] for name, locked in new if locked.left],
+        "documents": [data.decode() for data in documents.values()],
         "inputs": {name: file_digest(name) for name in inputs},
         "fingerprint": str(fingerprint(plan)),
     }
@@ -130,12 +141,17 @@ def load_plan(path: Path) -> SavedPlan:
                 source=place,
                 hint="run `envgraph plan --out FILE` again",
             )
+        locks = [lock_from_document(item) for item in document["locks"]]
+        moves = [(name, lock_from_document(item)) for name, item in document["moves"]]
+        documents = [text.encode() for text in document["documents"]]
         return SavedPlan(
             workspace_id=document["workspace"],
             files=tuple(document["files"]),
             targets=tuple(document["targets"]),
             replace=tuple(document["replace"]),
-            locks={key: lock_from_document(item) for key, item in document["locks"].items()},
+            locks={lock.pin_key: lock for lock in locks},
+            moves={(name, lock.pin_key): lock for name, lock in moves},
+            documents={Digest.of(data): data for data in documents},
             inputs=document["inputs"],
             fingerprint=Digest(document["fingerprint"]),
         )

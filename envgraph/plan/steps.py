@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from envgraph.diff.packages import PackageChange
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.locked import LockedPackage
+from envgraph.model.locked import LockedBase, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.target import Target
@@ -47,6 +47,10 @@ class Step:
         }
 
 
+def _moved(before: LockedBase, now: LockedBase) -> str:
+    return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
+
+
 def lock_steps(target: Target) -> list[Step]:
     """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
     steps = []
@@ -62,6 +66,8 @@ def lock_steps(target: Target) -> list[Step]:
             "committed": "pinned in the lockfile",
             "registry": "pinned by another machine; taken over from the registry",
         }[locked.origin]
+        if locked.left is not None:
+            reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:
             settled, reason = True, "pinned before"
@@ -88,8 +94,12 @@ def node_steps(
     inventory: Inventory,
     changes: Iterable[PackageChange],
     replace: frozenset[str],
+    bases: Mapping[Digest, LockedBase] = {},
 ) -> NodeSteps:
-    """One step for each node: kept, pulled or built. ``changes`` explain the new packages."""
+    """One step for each node: kept, pulled or built. ``changes`` explain the new packages.
+
+    ``bases`` explain new bases: by their manifest, the one that they take the place of.
+    """
     wanted, pulls = _needed(graph, inventory, replace)
     before = {
         change.after: change.before
@@ -112,7 +122,7 @@ def node_steps(
             steps.append(Step(node.key, node.kind, node.name, "keep", reason, None, names))
             continue
         action: Action = "pull" if node.kind == "base-image" else "build"
-        reason = "asked to be replaced" if forced else _reason(node, before, wanted)
+        reason = "asked to be replaced" if forced else _reason(node, before, wanted, bases)
         steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
     return NodeSteps(tuple(steps), pulls)
 
@@ -183,8 +193,15 @@ def _coming(graph: BuildGraph, pulls: Iterable[NodeKey]) -> set[NodeKey]:
 
 
 def _reason(
-    node: Node, before: Mapping[LockedPackage, LockedPackage], wanted: frozenset[NodeKey]
+    node: Node,
+    before: Mapping[LockedPackage, LockedPackage],
+    wanted: frozenset[NodeKey],
+    bases: Mapping[Digest, LockedBase],
 ) -> str:
+    if node.base is not None and node.base.manifest is not None:
+        left = bases.get(node.base.manifest)
+        if left is not None:
+            return f"moved: {_moved(left, node.base)}"
     if node.package is not None:
         old = before.get(node.package)
         if old is None:

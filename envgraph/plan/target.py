@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from envgraph.model.canonical import NodeKey
-from envgraph.model.locked import LockedEnvironment
+from envgraph.model.locked import LockedBase, LockedEnvironment
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store.digest import Digest
 
@@ -27,6 +27,12 @@ class LockedTarget:
 
     documents: Mapping[Digest, bytes] = field(default_factory=dict, compare=False)
     """Manifest and config of a base that was asked for just now: kept with the lock."""
+
+    left: LockedBase | None = None
+    """The pinned base that this lock leaves for what its tag means now."""
+
+    available: LockedBase | None = None
+    """What the base's tag means now, where that was found and is not taken."""
 
 
 @dataclass(frozen=True, slots=True)

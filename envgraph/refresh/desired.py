@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
-from envgraph.image.nodes import host_platform, image_nodes, index_node, too_many_layers
-from envgraph.lock.find import FoundLocks, LockFinder, lockfile_path
+from envgraph.image.nodes import (
+    ImageNodes,
+    host_platform,
+    image_nodes,
+    index_node,
+    too_many_layers,
+)
+from envgraph.lock.find import FoundLocks, lockfile_path
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
@@ -24,6 +31,16 @@ from envgraph.model.nodes import Node
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.plan.target import LockedTarget, Target
 from envgraph.refresh.observe import Subject
+from envgraph_store import Digest
+
+
+class FindsLocks(Protocol):
+    """Gives the locks of an environment: :class:`~envgraph.lock.find.LockFinder`, or a rebase."""
+
+    def find(
+        self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str], /
+    ) -> FoundLocks:
+        """The lock of every platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,7 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
     return Loaded(tuple(specs), tuple(problems), tuple(dict.fromkeys(inputs)))
 
 
-def desire(config: WorkspaceConfig, loaded: Loaded, finder: LockFinder) -> Desired:
+def desire(config: WorkspaceConfig, loaded: Loaded, finder: FindsLocks) -> Desired:
     """Find or solve every lock and lay out the graph; one bad environment stops no other."""
     gathered = _Gathered()
     problems = [d for d in loaded.diagnostics if d.code != "reserved-prefix"]
@@ -154,8 +171,7 @@ def _gather(
                 source=spec.source,
                 hint="lower image.max_layers in envgraph.yaml",
             )
-        gathered.nodes |= {node.key: node for node in nodes.nodes}
-        gathered.subjects[nodes.image] = Subject(spec, item.lock, document, nodes, item.documents)
+        _merge(gathered, nodes, Subject(spec, item.lock, document, nodes, item.documents))
         images[platform] = nodes.image
         platforms[platform] = LockedTarget(
             item.lock,
@@ -164,6 +180,8 @@ def _gather(
             nodes.image,
             found.file_current,
             item.documents,
+            item.left,
+            item.available,
         )
     final = next(iter(images.values()))
     if len(images) > 1:
@@ -176,6 +194,17 @@ def _gather(
     gathered.targets.append(
         Target(spec, definition, runtime, platforms, final, image_name(definition), pinned)
     )
+
+
+def _merge(gathered: _Gathered, nodes: ImageNodes, subject: Subject) -> None:
+    """Add nodes. One base may be named on disk and in a registry: on disk it is copied whole."""
+    for node in nodes.nodes:
+        known = gathered.nodes.get(node.key)
+        if known is None or known.base is None or known.base.in_registry:
+            gathered.nodes[node.key] = node
+    same = gathered.subjects.get(nodes.image)
+    if same is None or same.lock.base.in_registry:
+        gathered.subjects[nodes.image] = subject
 
 
 def _not_linux(spec: EnvironmentSpec) -> Diagnostic:

@@ -7,29 +7,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from envgraph.conda.channels import ChannelSource, locate
 from envgraph.conda.releases import ChannelQuestion, ask_channels, recorded_source
 from envgraph.diff.drift import Locked, find_drift
 from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
 from envgraph.lock.images import resolve_base
+from envgraph.lock.registry_bases import RegistryBases
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.drift import BaseStanding, DriftPolicy, Finding, PackageStanding
 from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
-from envgraph.model.oci import oci_platform
 from envgraph.model.records import VersionRecord
 from envgraph.model.reference import LocalReference, RegistryReference, parse_reference
 from envgraph.model.spec import CondaSpec, EnvironmentSpec
-from envgraph.registry.remotes import Remotes
-from envgraph.registry.tags import manifest_now
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
-CONFIG_LIMIT = 4 << 20
+CONFIG_LIMIT: Final = 4 << 20
+_NOTHING_THERE: Final = frozenset(
+    {"missing-image", "base-name", "base-tag", "base-platform", "base-gone"}
+)
 
 BaseNow = Callable[[str, str | None, str], Digest | None]
-"""``(reference, path behind it, platform)`` → the manifest that it means now, or None."""
+"""``(reference, path behind it, platform)`` → the manifest (of a tag, the index) that it means
+now; None when it means nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,16 @@ class DriftReport:
         }
 
 
-def what_means_now(remotes: Callable[[], Remotes]) -> BaseNow:
-    """Bases asked where they are: images on disk read, tags in registries looked up."""
+def what_means_now(bases: RegistryBases) -> BaseNow:
+    """Bases asked where they are: images on disk read, tags in registries looked up.
+
+    A tag costs one question, without a body.
+    """
 
     def ask(reference: str, path: str | None, platform: str) -> Digest | None:
         parsed = parse_reference(reference)
         if isinstance(parsed, RegistryReference):
-            wanted = oci_platform(platform)
-            return None if wanted is None else manifest_now(remotes(), parsed, wanted)
+            return bases.meant_now(parsed)
         return resolve_base(reference, path, platform).locked.manifest
 
     return ask
@@ -196,7 +200,7 @@ def _ask_bases(
     for (base, path, platform), names in users.items():
         created = _created(store, base)
         if "@sha256:" in base.reference:  # a digest never means anything else
-            found[base, path, platform] = BaseStanding(base.manifest, created)
+            found[base, path, platform] = BaseStanding(base.meant, created)
             continue
         place = (base.reference, path, platform)
         if place not in means:
@@ -224,7 +228,8 @@ def _means(
     try:
         return base_now(reference, path, platform)
     except EnvgraphError as error:
-        return error
+        # That there is nothing is an answer; that nobody answers is none.
+        return None if error.diagnostics[0].code in _NOTHING_THERE else error
 
 
 def _created(store: Store, base: LockedBase) -> str:

@@ -156,7 +156,8 @@ def observe(
             digest = observer.image(key)
             if digest is not None:
                 images[key] = digest
-                built.add(key)
+                if key not in subjects or observer.base(subjects[key].lock.base):
+                    built.add(key)
         elif node.base is not None:
             if observer.base(node.base):
                 built.add(key)
@@ -166,6 +167,11 @@ def observe(
                 scripts[key] = layer.content.post_link_scripts
         if everything or key not in built or node.kind == "image-index":
             waiting.extend(node.needs)
+    built -= {  # an index is as whole as its images
+        key
+        for key in built
+        if graph[key].kind == "image-index" and not built.issuperset(graph[key].needs)
+    }
     for key, subject in subjects.items():
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
             images[key] = digest

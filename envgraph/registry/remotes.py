@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Self
 
-from envgraph.api.registry import PluginContext, Registry, RegistryPlugin
+from envgraph.api.registry import (
+    Checked,
+    Credentials,
+    PluginContext,
+    Registry,
+    RegistryPlugin,
+)
 from envgraph.errors import NotFoundError, OfflineError, ResolveError
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.plugins import Plugins, options_of
@@ -39,6 +45,15 @@ class Remote:
     def list(self, prefix: str = "") -> Iterator[str]:
         """Repositories by prefix."""
         return iter(self.policy.run(lambda: list(self.registry.list(prefix))))
+
+
+def _check(remote: Remote) -> None:
+    """Ask it about itself; or, where it cannot be, for a tag that need not be there."""
+    registry = remote.registry
+    if isinstance(registry, Checked):
+        remote.policy.run(registry.check)
+    else:
+        remote.repository("envgraph/registry").resolve("owner")
 
 
 class Remotes:
@@ -107,6 +122,10 @@ class Remotes:
         The settings of an entry of envgraph.yaml for the same host hold here too (its
         CA, its ``insecure``). ResolveError when no plugin can ask a host.
         """
+        plugin, options = self._for_host(host)
+        return self._opened(f"host {host}", plugin, options)
+
+    def _for_host(self, host: str) -> tuple[RegistryPlugin, Any]:
         plugin = self.plugins.for_hosts()
         if plugin is None or plugin.for_host is None:
             raise ResolveError(
@@ -114,8 +133,34 @@ class Remotes:
                 code="no-registry",
                 hint="install one, or name an image on disk: `image: oci:PATH`",
             )
-        options = plugin.for_host(host, self._near(plugin, host))
-        return self._opened(f"host {host}", plugin, options)
+        return plugin, plugin.for_host(host, self._near(plugin, host))
+
+    def check(self, name: str) -> Remote:
+        """The registry of that name, after it has answered; RegistryError says why it did not."""
+        remote = self.workspace() if name == WORKSPACE else None
+        remote = remote or self.named(name)
+        _check(remote)
+        return remote
+
+    def login(self, host: str, credentials: Credentials) -> str:
+        """Try a login at ``host[:port]``, then keep it; where it is kept.
+
+        RegistryError ``registry-denied`` when the registry does not take it: then nothing
+        is kept. OfflineError with ``offline``.
+        """
+        plugin, options = self._for_host(host)
+        own = plugin.host_of(options) if plugin.host_of is not None else host
+        if self._offline and plugin.connects(options):
+            raise OfflineError(f"{own} would be asked, and --offline asks none")
+
+        def only(asked: str, scope: str) -> Credentials | None:
+            del scope
+            return credentials if asked == own else None
+
+        context = PluginContext(self._config.root, only, self._config.secrets)
+        with plugin.open(options, context) as registry:
+            _check(Remote(own, registry, self._policy))
+        return self.plugins.login(own, credentials)
 
     def _near(self, plugin: RegistryPlugin, host: str) -> Any:
         """The options of an entry of envgraph.yaml for that host; None without one."""

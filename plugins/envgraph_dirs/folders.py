@@ -13,25 +13,36 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from envgraph.api import RegistryError
 
+Place = tuple[str, ...]
+"""A folder of the registry: the names that lead to it from the root."""
+
 FORMAT_FILE: Final = "_registry.json"
 FORMAT: Final = b'{"format":1}\n'
-STAGE: Final = "_new"
-"""Where files are written before they are whole; one in each repository."""
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_DENIED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
-_PASSING: Final = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN}
 _ABANDONED: Final = 86_400
 """Seconds without a byte after which a half-written file is nobody's any more."""
+
+_WORDS: Final = {
+    errno.EACCES: ("registry-denied", "you may not read or write there"),
+    errno.EPERM: ("registry-denied", "you may not read or write there"),
+    errno.EROFS: ("registry-denied", "it can be read, and not be pushed to"),
+    errno.ENOSPC: ("registry-full", "nothing half-written was kept: free space, and try again"),
+    errno.EDQUOT: ("registry-full", "nothing half-written was kept: free space, and try again"),
+    errno.ENOENT: ("registry-options", "is it mounted? The folder above must be there"),
+    errno.ESTALE: ("registry-down", ""),
+    errno.ETIMEDOUT: ("registry-down", ""),
+    errno.EIO: ("registry-down", ""),
+}
+_STRANGE: Final = ("registry-answer", "something else lies where a file or folder of ours should")
 
 
 @contextmanager
@@ -40,69 +51,50 @@ def told(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error)
-        if error.errno in _DENIED:
-            raise RegistryError(f"{where}: {why}", code="registry-denied") from error
-        if error.errno in _FULL:
-            raise RegistryError(
-                f"{where}: {why}", code="registry-full", hint="nothing half-written was kept"
-            ) from error
-        if error.errno in _PASSING:
-            raise RegistryError(f"{where}: {why}", code="registry-down", retryable=True) from error
-        raise RegistryError(
-            f"{where}: {why}", hint="something else is in the place of a file or folder of ours"
-        ) from error
+        code, hint = _WORDS.get(error.errno or 0, _STRANGE)
+        summary = f"{where}: {error.strerror or error}"
+        again = code == "registry-down"
+        raise RegistryError(summary, code=code, hint=hint, retryable=again) from error
 
 
 class Folders:
-    """The folder of a registry. ``mode`` is that of its root, and of every folder in it."""
+    """The folder of a registry. Folders in it get the mode of its root, files that to read."""
 
     def __init__(self, root: Path) -> None:
         """Bind; nothing is read."""
         self.root = root
-        self.mode: int | None = None
-        self.ready: set[str] = set()  # repositories whose layout was made or looked at
+        self._mode: int | None = None
 
     @contextmanager
-    def enter(self, *parts: str, make: bool = False) -> Iterator[int]:
+    def enter(self, place: Place, *, make: bool = False) -> Iterator[int]:
         """A descriptor of a folder; FileNotFoundError when it is not there."""
-        folder = self._open_root(make)
+        if make and self._mode is None:
+            with suppress(FileExistsError):
+                self.root.mkdir()
+        folder = os.open(self.root, _FOLDER)
         try:
-            for part in parts:
-                inner = self._open(part, folder, make)
+            if self._mode is None:
+                self._judge(folder, make)
+            for part in place:
+                if make:
+                    self._make(part, folder)
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = inner
             yield folder
         finally:
             os.close(folder)
 
-    def _open(self, name: str, folder: int, make: bool) -> int:
+    def _make(self, name: str, folder: int) -> None:
         try:
-            return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-        except FileNotFoundError:
-            if not make:
-                raise
-        with suppress(FileExistsError):
             os.mkdir(name, dir_fd=folder)
-            os.chmod(name, self.mode or 0o755, dir_fd=folder)
-            os.fsync(folder)
-        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-
-    def _open_root(self, make: bool) -> int:
-        if make and self.mode is None:
-            with suppress(FileExistsError):
-                self.root.mkdir()
-        folder = os.open(self.root, _FOLDER)
-        try:
-            if self.mode is None:
-                self._judge(folder, make)
-        except BaseException:
-            os.close(folder)
-            raise
-        return folder
+        except FileExistsError:
+            return
+        os.chmod(name, (self._mode or 0o755) & 0o2775, dir_fd=folder)
+        os.fsync(folder)
 
     def _judge(self, folder: int, make: bool) -> None:
-        """Refuse a folder that is not ours to use; remember the mode of one that is."""
+        """Refuse a root that is not ours to use; remember the mode of one that is."""
         mode = stat.S_IMODE(os.fstat(folder).st_mode)
         if mode & stat.S_IWOTH:
             raise RegistryError(
@@ -110,67 +102,108 @@ class Folders:
                 code="registry-options",
                 hint=f"share it with a group: chgrp GROUP {self.root}; chmod 2775 {self.root}",
             )
+        # In this order: another writer that begins now makes the format file before a folder.
+        others = [name for name in os.listdir(folder) if not name.startswith("_")]
         try:
-            data = self.read(folder, FORMAT_FILE, 4096)
+            found = _read(folder, FORMAT_FILE, 4096)
         except FileNotFoundError:
-            foreign = [name for name in os.listdir(folder) if not name.startswith("_")]
-            if foreign:
+            if others:
                 raise RegistryError(
-                    f"{self.root} is no registry, and not empty (it holds {min(foreign)!r})",
+                    f"{self.root} is no registry, and not empty (it holds {min(others)!r})",
                     code="registry-options",
                     hint="give the registry a folder of its own",
                 ) from None
             if not make:
-                return  # empty: nothing is there, and nothing is made by looking
-            self.mode = mode
-            self.write(folder, folder, FORMAT_FILE, [FORMAT])
+                return  # empty: looking makes nothing, and decides nothing
+            self._put(folder, folder, FORMAT_FILE, [FORMAT], self.root)
         else:
-            if data != FORMAT:
+            if found != FORMAT:
                 raise RegistryError(
-                    f"{self.root / FORMAT_FILE} does not say format 1: {data[:40]!r}",
+                    f"{self.root / FORMAT_FILE} does not say format 1, but {found[:40]!r}",
                     code="registry-options",
                     hint="use the envgraph that made this registry, or a newer one",
                 )
-        self.mode = mode & 0o2775
+        self._mode = mode
 
-    def read(self, folder: int, name: str, limit: int) -> bytes:
-        """A file's bytes, at most ``limit`` of them."""
-        with os.fdopen(self.open(folder, name), "rb") as file:
-            return file.read(limit)
+    def names(self, place: Place) -> list[str]:
+        """What lies in a folder; nothing when it is not there."""
+        with told(self.root.joinpath(*place)), suppress(FileNotFoundError), self.enter(place) as at:
+            return os.listdir(at)  # noqa: PTH208 (a descriptor)
+        return []
 
-    def open(self, folder: int, name: str) -> int:
-        """A descriptor of a regular file; anything else is OSError and blocks nothing."""
-        fd = os.open(name, _READ, dir_fd=folder)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file")
-        return fd
+    def read(self, place: Place, name: str, limit: int) -> bytes | None:
+        """At most ``limit`` bytes of a file; None when it is not there."""
+        where = self.root.joinpath(*place, name)
+        with told(where), suppress(FileNotFoundError), self.enter(place) as folder:
+            return _read(folder, name, limit)
+        return None
 
-    def write(self, stage: int, folder: int, name: str, pieces: Iterable[bytes]) -> None:
-        """Make a file whole, durable and read-only; what ``pieces`` raises leaves nothing.
+    def open(self, place: Place, name: str) -> int:
+        """A descriptor of a file; FileNotFoundError when it is not there."""
+        with self.enter(place) as folder:
+            return _open(folder, name)
 
-        A file of that name is replaced in one step.
+    def write(self, place: Place, name: str, pieces: Iterable[bytes], stage: Place) -> None:
+        """Make a file whole, and read-only; it replaces one of that name in one step.
+
+        What ``pieces`` raises comes out as it is, and leaves nothing. The file's bytes are
+        durable before it has its name; :meth:`sync` makes the name durable.
         """
+        where = self.root.joinpath(*place, name)
+        with ExitStack() as stack:
+            with told(where):
+                new = stack.enter_context(self.enter(stage, make=True))
+                folder = stack.enter_context(self.enter(place, make=True))
+            self._put(new, folder, name, pieces, where)
+
+    def sync(self, place: Place) -> None:
+        """Make the names in a folder durable."""
+        with told(self.root.joinpath(*place)), self.enter(place) as folder:
+            os.fsync(folder)
+
+    def remove(self, place: Place, name: str) -> bool:
+        """Remove a file, durably; False when it is not there."""
+        with told(self.root.joinpath(*place, name)):
+            try:
+                with self.enter(place) as folder:
+                    os.unlink(name, dir_fd=folder)
+                    os.fsync(folder)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def sweep(self, stage: Place) -> None:
+        """Remove what killed writers left half-written; by the file server's clock."""
+        with told(self.root.joinpath(*stage)), self.enter(stage) as folder:
+            now = os.fstat(folder).st_mtime
+            for name in os.listdir(folder):  # noqa: PTH208 (a descriptor)
+                with suppress(OSError):
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if status.st_mtime < now - _ABANDONED:
+                        os.unlink(name, dir_fd=folder)
+
+    def _put(
+        self, stage: int, folder: int, name: str, pieces: Iterable[bytes], where: Path
+    ) -> None:
         temporary = f"_{secrets.token_hex(16)}"
-        with told(self.root):
+        with told(where):
             fd = os.open(temporary, _NEW, 0o600, dir_fd=stage)
         try:
             try:
                 for piece in pieces:
-                    with told(self.root):
+                    with told(where):  # and not around what the source raises
                         _write_all(fd, piece)
-                with told(self.root):
-                    os.fchmod(fd, (self.mode or 0o755) & 0o444)
+                with told(where):
+                    os.fchmod(fd, (self._mode or 0o755) & 0o444)
                     os.fsync(fd)
                     inode = os.fstat(fd).st_ino
             finally:
-                with told(self.root):
-                    os.close(fd)
-            with told(self.root):
+                os.close(fd)
+            with told(where):
                 try:
                     os.rename(temporary, name, src_dir_fd=stage, dst_dir_fd=folder)
                 except FileNotFoundError:
-                    # NFS: the server's first answer was lost, and the question asked again.
+                    # NFS: the first answer was lost, and the client asked again. Was it done?
                     if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino != inode:
                         raise
         except BaseException:
@@ -178,14 +211,19 @@ class Folders:
                 os.unlink(temporary, dir_fd=stage)
             raise
 
-    def sweep(self, stage: int) -> None:
-        """Remove what killed writers left; by the file server's clock, not by ours."""
-        now = os.fstat(stage).st_mtime
-        for name in os.listdir(stage):
-            with suppress(OSError):
-                status = os.stat(name, dir_fd=stage, follow_symlinks=False)
-                if status.st_mtime < now - _ABANDONED:
-                    os.unlink(name, dir_fd=stage)
+
+def _open(folder: int, name: str) -> int:
+    """A descriptor of a regular file; anything else is an OSError, and blocks nobody."""
+    fd = os.open(name, _READ, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
+
+
+def _read(folder: int, name: str, limit: int) -> bytes:
+    with os.fdopen(_open(folder, name), "rb") as file:
+        return file.read(limit)
 
 
 def _write_all(fd: int, data: bytes) -> None:

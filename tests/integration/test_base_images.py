@@ -210,3 +210,8 @@ def test_two_platforms_are_one_index(desk: Desk) -> None:
         manifest, config = documents(desk, digest)
         assert (config["os"], config["architecture"]) == ("linux", architecture)
         assert len(manifest["layers"]) == len(config["rootfs"]["diff_ids"])
+    lost = documents(desk, found["arm64"])[0]["config"]["digest"].removeprefix("sha256:")
+    (desk.store / "blobs/sha256" / lost).unlink()
+    assert desk.plan("--no-memo")["changes"], "an index is not whole without its images"
+    desk.apply()
+    assert lost in desk.blobs()

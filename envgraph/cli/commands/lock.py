@@ -18,12 +18,13 @@ SIGNATURE: Final = Signature(
     operands=(FILES,),
     flags=(
         Flag("--check", "write nothing; exit 1 if a lock is missing or stale"),
+        Flag("--update-base", "take what the tag of the base image means now, keep the packages"),
         Flag("--update", "move these packages only, keep all others", "PKG", many="list"),
     ),
     notes=(
         "Lockfiles are locks/NAME.conda-lock.yml in the workspace folder, in conda-lock's format: "
         "commit them. What is pinned stays pinned, whatever the channel has by now; --update moves "
-        "the named packages and what they force to move.",
+        "the named packages and what they force to move; --update-base the base image.",
     ),
     examples=(
         ("envgraph lock", "write what is missing"),
@@ -40,6 +41,7 @@ class Arguments:
     files: tuple[str, ...]
     check: bool
     update: tuple[str, ...]
+    update_base: bool = False
 
 
 def read(values: Values) -> Arguments:
@@ -47,16 +49,20 @@ def read(values: Values) -> Arguments:
     update = tuple(
         name for word in values.texts("--update") for name in word.lower().split(",") if name
     )
-    if update and values.on("--check"):
-        raise UsageError("--check writes nothing, so it excludes --update")
-    return Arguments(values.words("FILE"), values.on("--check"), update)
+    base = values.on("--update-base")
+    if (update or base) and values.on("--check"):
+        raise UsageError("--check writes nothing, so it excludes --update and --update-base")
+    return Arguments(values.words("FILE"), values.on("--check"), update, base)
 
 
 def run(arguments: Arguments, session: Session) -> int:
     """Lock, or check; 1 when an environment could not be locked or a check fails."""
     with session.open_workspace() as workspace, session.console.status(PLANNING):
         report = workspace.lock(
-            session.paths(arguments.files), update=arguments.update, check=arguments.check
+            session.paths(arguments.files),
+            update=arguments.update,
+            update_base=arguments.update_base,
+            check=arguments.check,
         )
         if not (arguments.files or report.entries):
             report = _with_remark(report, workspace.config, session)
@@ -89,5 +95,9 @@ def _show(report: LockReport, session: Session) -> None:
     width = max((len(entry.name) for entry in report.entries), default=0)
     for entry in report.entries:
         show(f"{entry.name:<{width}}  {entry.status:<9}  ", place(SourceLocation(str(entry.path))))
+        if entry.base is not None:
+            before, now = entry.base
+            arrow = session.console.symbols.arrow
+            show(f"  ~ base {now.reference} {before.short} {arrow} {now.short}")
         for line in change_lines(entry.changes, session.console.symbols.arrow, "  "):
             show(*line)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FILES: Final = Operand("FILE", "environment files; default: all of the workspace", "many")
 TARGET: Final = Flag("--target", "only this environment (again for more)", "NAME", many="repeat")
 REPLACE: Final = Flag("--replace", "build this package or environment again", "NAME", many="repeat")
+FOLLOW: Final = Flag("--follow-base", "take what base tags mean now, with the same packages")
 EXIT_CHANGES: Final = 2
 PLANNING: Final = "Reading files, locks and the store; solving what is not pinned"
 
@@ -28,6 +29,7 @@ SIGNATURE: Final = Signature(
         Flag("--out", "save the plan, for `envgraph apply FILE`", "FILE", ("-out", "-o")),
         TARGET,
         REPLACE,
+        FOLLOW,
         Flag("--detailed-exitcode", "exit 2 when there are changes, 0 when there are none"),
         Flag("--all-steps", "with --json: what is kept too"),
         Flag("--no-memo", "look at everything anew, even if nothing seems to have changed"),
@@ -48,6 +50,7 @@ class Arguments:
     out: Path | None
     targets: tuple[str, ...]
     replace: tuple[str, ...]
+    follow_base: bool
     detailed_exitcode: bool
     all_steps: bool
     memo: bool
@@ -61,6 +64,7 @@ def read(values: Values) -> Arguments:
         out=None if out is None else Path(out),
         targets=values.texts("--target"),
         replace=values.texts("--replace"),
+        follow_base=values.on("--follow-base"),
         detailed_exitcode=values.on("--detailed-exitcode"),
         all_steps=values.on("--all-steps"),
         memo=not values.on("--no-memo"),
@@ -75,6 +79,7 @@ def run(arguments: Arguments, session: Session) -> int:
                 session.paths(arguments.files),
                 targets=arguments.targets,
                 replace=arguments.replace,
+                follow_base=arguments.follow_base,
             )
         empty = None if arguments.files else nothing_found(plan, workspace, session, "plan")
         if empty is not None:

@@ -119,7 +119,7 @@ class PlanView:
         for step in steps:
             if step.kind == "lock":
                 platform = f"{step.name}: " if step.name != change.target.name else ""
-                self._text(platform + step.reason)
+                self._text(platform + self._reason(step))
         if change.previous is None:
             self._asked_for(change)
         self._packages(change.packages)
@@ -185,7 +185,7 @@ class PlanView:
         for step in ordered[:limit]:
             row = [step.action, _title(plan, step), size(step.bytes) if step.bytes else ""]
             users = f", for {many(len(step.environments), 'environment')}" if counted else ""
-            rows.append([*row, step.reason + users])
+            rows.append([*row, self._reason(step) + users])
         for line in table(rows, indent="      ", right=(2,)):
             self._show(*line)
         if len(ordered) > limit:
@@ -195,6 +195,9 @@ class PlanView:
             total = plan_bytes(rest)
             text = f"{self._dots} and {len(rest):,} more{f' ({size(total)})' if total else ''}"
             self._show("      ", f"{text}{reason} (-v lists them)")
+
+    def _reason(self, step: Step) -> str:
+        return step.reason.replace("\N{RIGHTWARDS ARROW}", self._arrow)
 
     def _text(self, text: str) -> None:
         for line in wrap(text, self._width - 4):

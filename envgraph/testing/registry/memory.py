@@ -9,6 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from envgraph.api.manifests import (
+    check_repository,
+    checked_manifest,
+    read_manifest,
+    read_reference,
+)
 from envgraph.api.registry import (
     BlobSource,
     ManifestBytes,
@@ -18,7 +24,7 @@ from envgraph.api.registry import (
     RegistryPlugin,
 )
 from envgraph.errors import IntegrityError, NotFoundError
-from envgraph.model.oci import Descriptor, read_object
+from envgraph.model.oci import Descriptor
 from envgraph_store.digest import Digest
 
 
@@ -43,12 +49,13 @@ class MemoryRegistry:
 
     def repository(self, name: str) -> MemoryRepository:
         """The repository of that name; it comes into being with its first blob."""
-        return MemoryRepository(self, name)
+        return MemoryRepository(self, check_repository(name))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Names by prefix."""
         self.calls.append(f"list {prefix}")
-        return iter(sorted(name for name in self.contents if name.startswith(prefix)))
+        with self.lock:
+            return iter(sorted(name for name in self.contents if name.startswith(prefix)))
 
 
 class MemoryRepository:
@@ -71,9 +78,7 @@ class MemoryRepository:
 
     def _find(self, reference: str) -> ManifestBytes | None:
         here = self._here
-        digest = here.tags.get(reference)
-        if reference.startswith("sha256:"):
-            digest = Digest(reference)
+        digest = read_reference(reference) or here.tags.get(reference)
         return None if digest is None else here.manifests.get(digest)
 
     def resolve(self, reference: str) -> Descriptor | None:
@@ -93,21 +98,15 @@ class MemoryRepository:
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
         """Keep a manifest, when all that it names is there."""
         self._said("put_manifest", reference)
-        digest = Digest.of(data)
-        if reference.startswith("sha256:") and reference != str(digest):
-            raise IntegrityError(f"the manifest is {digest}, not {reference}")
-        document = read_object(data, "manifest")
+        digest, parts = checked_manifest(reference, data, media_type, f"{self.name}:{reference}")
         with self._registry.lock:
             here = self._make()
-            named = [*document.get("layers", []), document.get("config")]
-            for part in filter(None, named):
-                if Digest(part["digest"]) not in here.blobs:
-                    raise RegistryError(f"the blob {part['digest']} is not there")
-            for part in document.get("manifests", []):
-                if Digest(part["digest"]) not in here.manifests:
-                    raise RegistryError(f"the manifest {part['digest']} is not there")
-            here.manifests[digest] = ManifestBytes(media_type, data, digest)
-            if not reference.startswith("sha256:"):
+            lost = [part for part in parts.blobs if part not in here.blobs]
+            lost += [part for part in parts.manifests if part not in here.manifests]
+            if lost:
+                raise RegistryError(f"{self.name}: {reference} names {lost[0]}, which is not there")
+            here.manifests[digest] = ManifestBytes(parts.media_type, data, digest)
+            if read_reference(reference) is None:
                 here.tags[reference] = digest
         return digest
 
@@ -129,8 +128,10 @@ class MemoryRepository:
     def push_blob(self, descriptor: Descriptor, source: BlobSource) -> None:
         """Keep a blob."""
         self._said("push_blob", descriptor.digest)
+        data = b""
         with source() as body:
-            data = body.read()
+            while len(data) <= descriptor.size and (piece := body.read(1 << 20)):
+                data += piece
         if Digest.of(data) != descriptor.digest or len(data) != descriptor.size:
             raise IntegrityError(f"the bytes pushed are not {descriptor.digest}")
         with self._registry.lock:
@@ -149,17 +150,18 @@ class MemoryRepository:
     def tags(self) -> Iterator[str]:
         """All tags."""
         self._said("tags")
-        return iter(sorted(self._here.tags))
+        with self._registry.lock:
+            return iter(sorted(self._here.tags))
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Manifests with that subject."""
         self._said("referrers", digest)
         found = []
-        for manifest in list(self._here.manifests.values()):
-            document = read_object(manifest.data, "manifest")
-            subject = document.get("subject") or {}
-            kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
-            if subject.get("digest") == str(digest) and artifact_type in ("", kind):
+        with self._registry.lock:
+            manifests = list(self._here.manifests.values())
+        for manifest in manifests:
+            parts = read_manifest(manifest.data, manifest.media_type, str(manifest.digest))
+            if parts.subject == digest and artifact_type in ("", parts.artifact_type):
                 found.append(manifest.descriptor)
         return tuple(found)
 
@@ -170,10 +172,10 @@ class MemoryRepository:
             if self._find(reference) is None:
                 raise NotFoundError(f"{self.name} has no manifest {reference}")
             here = self._make()
-            if not reference.startswith("sha256:"):
+            digest = read_reference(reference)
+            if digest is None:
                 del here.tags[reference]
                 return
-            digest = Digest(reference)
             del here.manifests[digest]
             here.tags = {tag: named for tag, named in here.tags.items() if named != digest}
 

@@ -11,10 +11,10 @@ from envgraph.conda.channels import (
     names_own_channels,
     require_offline,
 )
-from envgraph.conda.proxies import proxy_for
 from envgraph.conda.specs import split_channel
 from envgraph.errors import InputError, OfflineError
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.proxies import proxy_for
 from envgraph.model.spec import CondaSpec
 
 

@@ -1,0 +1,25 @@
+"""What came of moving things to a registry; it imports nothing of how they are moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from envgraph.errors import Diagnostic, EnvgraphError
+
+
+@dataclass(slots=True)
+class PushReport:
+    """What was pushed; failures by version, the rest is there."""
+
+    count: int = 0
+    failures: list[EnvgraphError] = field(default_factory=list)
+    bytes_moved: int = 0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of the offers. ``adopted``: locks of others hold now, so plan again."""
+
+    adopted: bool = False
+    remarks: tuple[Diagnostic, ...] = ()
