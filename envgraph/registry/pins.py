@@ -87,17 +87,25 @@ class RegistryPins:
         Without ``offer`` nothing is pushed. RegistryError when the registry cannot be asked.
         """
         repository = self._repository(lock.definition)
-        tags = list(repository.tags())
-        there = self._read(repository, tags, lock.definition, lock.pin_key)
-        if there is None and offer:
-            self._push(repository, lock)
-            tags = list(repository.tags())
-            there = self._read(repository, tags, lock.definition, lock.pin_key)
         mine = pin_tag(lock.pin_key, Digest.of(lock_bytes(lock)))
-        rivals = any(tag != mine for tag in pin_tags(tags, lock.pin_key))
-        if there is None or lock_identity(there) == lock_identity(lock):
-            return Settled(lock, True, rivals and there is None)
-        return Settled(there, False, rivals)
+        there = pin_tags(repository.tags(), lock.pin_key)
+        found = self._holding(repository, there, lock, mine)
+        if found is None and offer:
+            self._push(repository, lock)
+            there = pin_tags(repository.tags(), lock.pin_key)
+            found = self._holding(repository, there, lock, mine)
+        rivals = any(tag != mine for tag in there)
+        if found is None or lock_identity(found) == lock_identity(lock):
+            return Settled(lock, True, rivals and found is lock)
+        return Settled(found, False, rivals)
+
+    def _holding(
+        self, repository: RetryingRepository, tags: list[str], lock: LockedEnvironment, mine: str
+    ) -> LockedEnvironment | None:
+        """The lock that holds; what our own tag shows is known without asking."""
+        if tags and tags[0] == mine:
+            return lock
+        return self._read(repository, tags, lock.definition, lock.pin_key)
 
     def _repository(self, definition: Digest) -> RetryingRepository:
         return self._remote().repository(image_name(definition))
