@@ -18,7 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from envgraph.errors import Diagnostic, InputError, LockedError, OfflineError, StalePlanError
+from envgraph.errors import (
+    Diagnostic,
+    InputError,
+    LockedError,
+    NotFoundError,
+    OfflineError,
+    StalePlanError,
+)
 from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
 
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
-    from envgraph.apply.reports import PushReport
+    from envgraph.apply.traffic import Traffic
     from envgraph.diff.impact import Impact
     from envgraph.lock.find import LockFinder, SavedLocks
     from envgraph.lock.follow import Mode
@@ -144,7 +151,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        for name in ("bases", "pins", "_may_ask"):
+        for name in ("bases", "pins", "traffic", "_may_ask"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -456,41 +463,20 @@ class Workspace:
             )
         return self._again()
 
-    # -- to and from registries ------------------------------------------
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Push, pull, share and list: versions to and from registries."""
+        from envgraph.apply.traffic import Traffic
 
-    def push(
-        self,
-        reference: str,
-        *,
-        to: str | None = None,
-        parallelism: int = DEFAULT_PARALLELISM,
-        on_event: Callable[[Event], None] = lambda event: None,
-    ) -> PushReport:
-        """Bring a version into a registry: the workspace's own, or a named one.
-
-        NotFoundError where there is no such version or registry.
-        """
-        record = self.find(reference)
-        exchange = self._exchange_with(to)
-        with self.store.lease(f"push of {reference}", timeout=self._lock_timeout):
-            return exchange.push_records([record], parallelism, on_event)
-
-    def _exchange_with(self, name: str | None) -> Exchange:
-        from envgraph.apply.exchange import Exchange
-        from envgraph.registry.remotes import WORKSPACE
-
-        remotes = self.remotes
-        wanted = WORKSPACE if name is None else name
-        provider = self.config.registries.get(wanted) or self.config.registry
-        remote = remotes.named(wanted)
-        assert provider is not None
-        return Exchange(
+        return Traffic(
             self.config,
             self.store,
-            lambda: remote,
-            provider,
-            now=self._now(),
-            base_layers=self.bases,
+            remotes=lambda: self.remotes,
+            bases=lambda: self.bases,
+            find=self.find,
+            alone=self._alone,
+            now=self._now,
+            lock_timeout=self._lock_timeout,
         )
 
     def lock(
@@ -554,15 +540,17 @@ class Workspace:
     def find(self, reference: str) -> VersionRecord:
         """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
 
+        ``azureml://registries/…`` is pulled when the store does not have it.
         NotFoundError says what is there instead.
         """
         from envgraph.history.find import find_version
 
+        if reference.lower().startswith("azureml://"):
+            return self.traffic.find(reference)
         return find_version(self.store, self.config.id, reference)
 
     def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
         """The lock of a version on a platform (its first one by default)."""
-        from envgraph.errors import NotFoundError
         from envgraph.lock.pins import Pins
 
         chosen = platform or next(iter(record.locks))

@@ -48,7 +48,7 @@ class Publisher:
         """Bind; nothing is written before :meth:`publish`."""
         self._store = store
         self._id = workspace_id
-        self._name = workspace_name
+        self._naming = Naming(store, workspace_id, workspace_name)
         self._now = now
 
     def publish(
@@ -67,7 +67,7 @@ class Publisher:
                 else:
                     locks = lock_records[change.target.name]
                     record = self._register(batch, change, image, locks)
-                self._name_image(batch, record, image)
+                self._naming.name(batch, record, image.size)
                 records.append(record)
             name = f"applied/{self._id}"
             ref = self._store.refs.get(name)
@@ -122,6 +122,16 @@ class Publisher:
         batch.set_ref(ref_name, value, expected=expected)
         return record
 
+
+class Naming:
+    """Gives images their names in the layout's index."""
+
+    def __init__(self, store: Store, workspace_id: str, workspace_name: str) -> None:
+        """Bind; nothing is read yet."""
+        self._store = store
+        self._id = workspace_id
+        self._name = workspace_name
+
     @cached_property
     def _foreign_names(self) -> frozenset[str]:
         """Names in the index that belong to other workspaces of this store."""
@@ -131,10 +141,11 @@ class Publisher:
             ref.value["ref_name"] for name, ref in refs.items() if not name.startswith(own)
         )
 
-    def _name_image(self, batch: Transaction, record: VersionRecord, image: BuiltImage) -> None:
+    def name(self, batch: Transaction, record: VersionRecord, size: int) -> None:
         """``workspace/env:version`` in the layout's index: the current version only.
 
-        Where another workspace of the same name has taken that, ours carries its id.
+        ``size`` is that of the manifest or index. Where another workspace of the same
+        name has taken the name, ours carries its id.
         """
         ref_name = image_ref(self._id, record.environment)
         ref = self._store.refs.get(ref_name)
@@ -143,9 +154,9 @@ class Publisher:
         if shown in self._foreign_names:
             shown = f"{self._name}-{self._id}/{ending}"
         value: dict[str, Any] = {
-            "mediaType": OCI_IMAGE_INDEX if len(image.platforms) > 1 else OCI_IMAGE_MANIFEST,
-            "digest": str(image.final),
-            "size": image.size,
+            "mediaType": OCI_IMAGE_INDEX if len(record.images) > 1 else OCI_IMAGE_MANIFEST,
+            "digest": str(record.image),
+            "size": size,
             "ref_name": shown,
         }
         batch.set_ref(ref_name, value, expected=None if ref is None else ref.generation)

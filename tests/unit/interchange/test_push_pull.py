@@ -112,7 +112,8 @@ def test_a_second_push_is_one_question(first: Machine) -> None:
     good(first.apply())
     first.registry.calls.clear()
     with first.open() as workspace:
-        assert workspace.push("train").count == 1
+        _, report = workspace.traffic.push("train")
+        assert report.count == 1
     [call] = first.registry.calls
     assert call.startswith("resolve envgraph/envgraph_")
 
