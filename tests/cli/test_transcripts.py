@@ -101,7 +101,7 @@ def test_moving_one_package(demo: Cli, golden: Golden) -> None:
 
 def test_mistakes(demo: Cli, golden: Golden) -> None:
     demo("plam")
-    demo("drift")
+    demo("audit model")
     demo("--check lock")
     demo("plan --detailed-exitcodes")
     demo("plan --target")
