@@ -1,4 +1,4 @@
-"""Find the lock of an environment: committed file, then store, then a solve.
+"""Find the lock of an environment: committed file, store, registry, or else a solve.
 
 The order is fixed: what was pinned once is found again before anything is asked
 of a channel, so a channel that moved on, or is gone, changes nothing.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
@@ -27,7 +27,15 @@ from envgraph_store.errors import StoreError
 if TYPE_CHECKING:
     from envgraph.lock.images import ResolvedBase
 
-Origin = Literal["committed", "edited", "store", "new"]
+Origin = Literal["committed", "edited", "store", "registry", "new"]
+
+
+class PinSource(Protocol):
+    """Where other machines leave their pins."""
+
+    def find(self, definition: Digest, pin_key: Digest, /) -> LockedEnvironment | None:
+        """The lock that holds for a pin key; None where none is known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +112,13 @@ class LockFinder:
         saved: SavedLocks | None = None,
         bases: Callable[[], MovingBases] | None = None,
         moving: Mode = "freeze",
+        shared: PinSource | None = None,
     ) -> None:
         """Bind the parts; opens nothing.
 
         ``bases`` gives what resolves base images in registries; ``moving`` says what to
         do about their tags when they have moved. A saved plan has settled that.
+        ``shared``: the pins of other machines, asked where neither file nor store has one.
         """
         self._config = config
         self._store = store
@@ -119,6 +129,7 @@ class LockFinder:
         mode: Mode = "freeze" if saved is not None else moving
         self._follower = BaseFollower(mode, bases, offline=offline, now=now)
         self._bases = bases
+        self._shared = shared
 
     def find(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -133,6 +144,7 @@ class LockFinder:
         for platform in platforms:
             key = pin_key_of(spec, platform, self._config, definition)
             lock = self._known(spec.name, key, platform, committed)
+            lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
                 lock, more = self._solve(spec, definition, platform, previous)
@@ -249,6 +261,10 @@ class LockFinder:
         if pinned is not None:
             return FoundLock(pinned, "store", True)
         return None
+
+    def _shared_pin(self, definition: Digest, key: Digest) -> FoundLock | None:
+        lock = None if self._shared is None else self._shared.find(definition, key)
+        return None if lock is None else FoundLock(lock, "registry", False)
 
     def _committed(self, name: str) -> _Committed:
         path = lockfile_path(self._config.root, name)

@@ -64,6 +64,7 @@ def lock_steps(target: Target) -> list[Step]:
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
+            "registry": "pinned by another machine; taken over from the registry",
         }[locked.origin]
         if locked.left is not None:
             reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
