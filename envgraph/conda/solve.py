@@ -56,9 +56,9 @@ class SolveAnswer:
 
 def solver_version() -> str:
     """``py-rattler 0.28.0``: recorded in locks, never part of an identity."""
-    from importlib.metadata import version
+    import rattler
 
-    return "py-rattler " + version("py-rattler")
+    return f"py-rattler {rattler.__version__}"
 
 
 def solve(request: SolveRequest, *, cache: Path, offline: bool = False) -> SolveAnswer:
