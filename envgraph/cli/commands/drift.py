@@ -28,7 +28,10 @@ SIGNATURE: Final = Signature(
         "still there, unchanged, and the newest. Exit 0: nothing moved; 3: there are findings; "
         "1: something could not be asked. The locks stay as they are: `envgraph rebase` and "
         "`envgraph lock --update` move them.",
-        "Indexes of pip packages are not asked.",
+        f"{POLICY_NAME} may hold max_age_days (of a base; 30), max_behind (newer releases of a "
+        "package that are no finding; 0), require_digest (false), and under allow a list of "
+        "findings that are accepted: code, environment and package (globs), until (a day), and "
+        "the reason.",
     ),
     examples=(
         ("envgraph drift", "all environments of this workspace"),
