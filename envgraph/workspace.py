@@ -18,7 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from envgraph.errors import Diagnostic, InputError, LockedError, OfflineError, StalePlanError
+from envgraph.errors import (
+    Diagnostic,
+    InputError,
+    LockedError,
+    NotFoundError,
+    OfflineError,
+    StalePlanError,
+)
 from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
 
@@ -27,10 +34,10 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
-    from envgraph.apply.reports import PushReport
+    from envgraph.apply.traffic import Traffic
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder, SavedLocks
-    from envgraph.lock.follow import Mode
+    from envgraph.lock.find import LockFinder
+    from envgraph.lock.follow import Mode, SavedLocks
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.rebase import Rebase
     from envgraph.refresh.remote import PushMemo
+    from envgraph.registry.pins import RegistryPins
     from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
 
@@ -86,6 +94,7 @@ class Workspace:
         self._plugins = plugins
         self._desired: Desired | None = None
         self._question = Question()
+        self._again: Callable[[], Plan] | None = None
         self._taken_ns = 0
 
     @classmethod
@@ -137,14 +146,20 @@ class Workspace:
 
     @cached_property
     def bases(self) -> RegistryBases:
-        """Base images in registries; what was asked is remembered until the end."""
+        """Base images in registries; what was asked is remembered until the next task."""
         from envgraph.lock.registry_bases import RegistryBases
 
         return RegistryBases(lambda: self.remotes)
 
+    def _ask_anew(self) -> None:
+        """What registries answered to an earlier task is not taken for this one."""
+        if "bases" in self.__dict__:
+            self.bases.forget()
+
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        self.__dict__.pop("bases", None)
+        for name in ("bases", "pins", "traffic", "_may_ask"):
+            self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
             del self.__dict__["remotes"]
@@ -184,7 +199,7 @@ class Workspace:
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import SavedLocks
+        from envgraph.lock.follow import SavedLocks
         from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
@@ -199,11 +214,14 @@ class Workspace:
         plan = self._planned(loaded, finder, question, fresh=fresh)
         if saved is not None:
             saved.check(plan)
+        else:
+            self._again = lambda: self.plan(files, targets=targets, replace=replace)
         return plan
 
     def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
         from envgraph.lock.find import LockFinder
 
+        self._ask_anew()
         return LockFinder(
             self.config,
             self.store,
@@ -212,6 +230,7 @@ class Workspace:
             saved=saved,
             bases=lambda: self.bases,
             moving=moving,
+            shared=self.pins,
         )
 
     def _planned(
@@ -232,7 +251,7 @@ class Workspace:
             everything=bool(question.replace),
         )
         inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
-        self._desired, self._question = desired, question
+        self._desired, self._question, self._again = desired, question, None
         return make_plan(
             desired.targets,
             desired.graph,
@@ -278,23 +297,40 @@ class Workspace:
         from envgraph.apply.executor import ParallelMap
         from envgraph.refresh.remote import look_at_registry
 
-        offline = False
-        try:
-            self.remotes.workspace()
-        except OfflineError:
-            offline = True
+        def remote() -> Remote:
+            if self.pins is not None and self.pins.silent is not None:
+                raise self.pins.silent  # it gave no answer a moment ago
+            return self._registry()
+
         return look_at_registry(
-            self._registry,
+            remote,
             self.config.registry,
             self.store,
             desired.graph,
             desired.targets,
             inventory,
             now=self._now(),
-            offline=offline,
+            offline=not self._may_ask,
             fresh=fresh,
             mapper=ParallelMap(DEFAULT_PARALLELISM),
         )
+
+    @cached_property
+    def _may_ask(self) -> bool:
+        """The workspace has a registry, and --offline does not forbid it."""
+        try:
+            return self.remotes.workspace() is not None
+        except OfflineError:
+            return False
+
+    @cached_property
+    def pins(self) -> RegistryPins | None:
+        """The pins of the workspace's registry; None where none may be asked."""
+        from envgraph.registry.pins import RegistryPins
+
+        if self.config.registry is None or not self._may_ask:
+            return None
+        return RegistryPins(self._registry)
 
     def _registry(self) -> Remote:
         """The workspace's own registry; there is one."""
@@ -308,7 +344,13 @@ class Workspace:
         from envgraph.apply.exchange import Exchange
 
         return Exchange(
-            self.config, self.store, self._registry, self.config.registry, now=self._now()
+            self.config,
+            self.store,
+            self._registry,
+            self.config.registry,
+            now=self._now(),
+            pins=self.pins,
+            base_layers=self.bases,
         )
 
     def _check_saved(self, saved: SavedPlan) -> None:
@@ -412,37 +454,38 @@ class Workspace:
             exchange=self._exchange(),
         )
         with self._alone("apply"):
-            return applier.apply(plan, self._desired)
+            settled = applier.settle_pins(plan)
+            if settled.adopted:
+                plan = self._planned_again()
+            return applier.apply(plan, self._desired, settled.remarks)
 
-    # -- to and from registries ------------------------------------------
+    def _planned_again(self) -> Plan:
+        """The plan with the locks that hold, after another machine's was taken over.
 
-    def push(
-        self,
-        reference: str,
-        *,
-        to: str | None = None,
-        parallelism: int = DEFAULT_PARALLELISM,
-        on_event: Callable[[Event], None] = lambda event: None,
-    ) -> PushReport:
-        """Bring a version into a registry: the workspace's own, or a named one.
-
-        NotFoundError where there is no such version or registry.
+        Once is enough: those locks are in the lockfiles now.
         """
-        record = self.find(reference)
-        exchange = self._exchange_with(to)
-        with self.store.lease(f"push of {reference}", timeout=self._lock_timeout):
-            return exchange.push_records([record], parallelism, on_event)
+        if self._again is None:
+            raise StalePlanError(
+                "the plan is stale: another machine has pinned the same definition",
+                hint="plan again: it takes the lock that holds",
+            )
+        return self._again()
 
-    def _exchange_with(self, name: str | None) -> Exchange:
-        from envgraph.apply.exchange import Exchange
-        from envgraph.registry.remotes import WORKSPACE
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Push, pull, share and list: versions to and from registries."""
+        from envgraph.apply.traffic import Traffic
 
-        remotes = self.remotes
-        wanted = WORKSPACE if name is None else name
-        provider = self.config.registries.get(wanted) or self.config.registry
-        remote = remotes.named(wanted)
-        assert provider is not None
-        return Exchange(self.config, self.store, lambda: remote, provider, now=self._now())
+        return Traffic(
+            self.config,
+            self.store,
+            remotes=lambda: self.remotes,
+            bases=lambda: self.bases,
+            find=self.find,
+            alone=self._alone,
+            now=self._now,
+            lock_timeout=self._lock_timeout,
+        )
 
     def lock(
         self,
@@ -459,6 +502,7 @@ class Workspace:
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
+        self._ask_anew()
         loaded = load_specs(self.config, files)
         with self._alone("lock") if not check else nullcontext():
             return lock_environments(
@@ -471,6 +515,7 @@ class Workspace:
                 offline=self.offline,
                 now=self._now(),
                 bases=lambda: self.bases,
+                shared=self.pins,
             )
 
     @contextmanager
@@ -504,15 +549,17 @@ class Workspace:
     def find(self, reference: str) -> VersionRecord:
         """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
 
+        ``azureml://registries/…`` is pulled when the store does not have it.
         NotFoundError says what is there instead.
         """
         from envgraph.history.find import find_version
 
+        if reference.lower().startswith("azureml://"):
+            return self.traffic.find(reference)
         return find_version(self.store, self.config.id, reference)
 
     def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
         """The lock of a version on a platform (its first one by default)."""
-        from envgraph.errors import NotFoundError
         from envgraph.lock.pins import Pins
 
         chosen = platform or next(iter(record.locks))
@@ -534,11 +581,14 @@ class Workspace:
         """Make the base layers of a version's images be in the store; those that were fetched.
 
         An image on a base in a registry lies in the store without the base's layers until
-        somebody needs them. ``platforms``: of these images only.
+        somebody needs them: from the base's registry, or from the workspace's own, which
+        holds them with the image. ``platforms``: of these images only.
         """
         from envgraph.apply.executor import ParallelMap, one_at_a_time
         from envgraph.image.bases import ensure_base
+        from envgraph.lock.registry_bases import KeptLayers
 
+        self._ask_anew()
         wanted = record.locks if platforms is None else platforms
         bases = [self.lock_of(record, platform).base for platform in wanted]
         with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
@@ -546,6 +596,7 @@ class Workspace:
                 self.store,
                 bases,
                 self.bases,
+                others=[KeptLayers(lambda: self.remotes.workspace(), record.image_name)],
                 mapper=ParallelMap(parallelism),
                 on_event=one_at_a_time(on_event),
             )
@@ -581,6 +632,7 @@ class Workspace:
         from envgraph.refresh.desired import load_specs
         from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
 
+        self._ask_anew()
         records = [self.find(ref) for ref in references] or self.list_environments()
         specs = load_specs(self.config, ()).specs
         return ask_drift(

@@ -33,6 +33,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("impact", "every environment that stands on a base image"),
             ("rebase", "the same packages on a patched base, without a solve"),
             ("store", "verify, collect garbage, show what takes the space"),
+            ("plugin", "what plugins offer, and what is wrong with them"),
             ("doctor", "what this machine lacks, and how to get it"),
         ),
     ),
@@ -44,7 +45,7 @@ VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 LATER: Final = frozenset({
     "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "push",
     "pull", "share", "bundle", "job", "deployment", "audit",
-    "registry", "plugin", "studio",
+    "registry", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
 

@@ -1,4 +1,4 @@
-"""Find the lock of an environment: committed file, then store, then a solve.
+"""Find the lock of an environment: committed file, store, registry, or else a solve.
 
 The order is fixed: what was pinned once is found again before anything is asked
 of a channel, so a channel that moved on, or is gone, changes nothing.
@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
-from envgraph.lock.follow import BaseFollower, Mode, MovingBases
+from envgraph.lock.follow import BaseFollower, Mode, MovingBases, SavedLocks, has_moved
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -27,7 +27,15 @@ from envgraph_store.errors import StoreError
 if TYPE_CHECKING:
     from envgraph.lock.images import ResolvedBase
 
-Origin = Literal["committed", "edited", "store", "new"]
+Origin = Literal["committed", "edited", "store", "registry", "new"]
+
+
+class PinSource(Protocol):
+    """Where other machines leave their pins."""
+
+    def find(self, definition: Digest, pin_key: Digest, /) -> LockedEnvironment | None:
+        """The lock that holds for a pin key; None where none is known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +85,6 @@ class _Committed:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SavedLocks:
-    """What a saved plan settled: locks that it solved, and locks whose base it moved."""
-
-    solved: Mapping[Digest, LockedEnvironment] = field(default_factory=dict)
-    """By pin key."""
-
-    moves: Mapping[tuple[str, Digest], LockedEnvironment] = field(default_factory=dict)
-    """By environment and pin key: they beat the lockfile and the pin."""
-
-    documents: Mapping[Digest, bytes] = field(default_factory=dict)
-
-    def documents_of(self, base: LockedBase) -> dict[Digest, bytes]:
-        """Manifest and config of a base, as far as they were saved."""
-        parts = (base.manifest, base.config)
-        return {part: self.documents[part] for part in parts if part and part in self.documents}
-
-
 def lockfile_path(root: str | Path, name: str) -> Path:
     """``locks/<name>.conda-lock.yml`` below the workspace, the name escaped."""
     return Path(root) / "locks" / f"{escape_name(name)}.conda-lock.yml"
@@ -122,11 +112,13 @@ class LockFinder:
         saved: SavedLocks | None = None,
         bases: Callable[[], MovingBases] | None = None,
         moving: Mode = "freeze",
+        shared: PinSource | None = None,
     ) -> None:
         """Bind the parts; opens nothing.
 
         ``bases`` gives what resolves base images in registries; ``moving`` says what to
         do about their tags when they have moved. A saved plan has settled that.
+        ``shared``: the pins of other machines, asked where neither file nor store has one.
         """
         self._config = config
         self._store = store
@@ -137,6 +129,7 @@ class LockFinder:
         mode: Mode = "freeze" if saved is not None else moving
         self._follower = BaseFollower(mode, bases, offline=offline, now=now)
         self._bases = bases
+        self._shared = shared
 
     def find(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -151,6 +144,7 @@ class LockFinder:
         for platform in platforms:
             key = pin_key_of(spec, platform, self._config, definition)
             lock = self._known(spec.name, key, platform, committed)
+            lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
                 lock, more = self._solve(spec, definition, platform, previous)
@@ -240,7 +234,7 @@ class LockFinder:
             return FoundLock(rebased.lock, "new", False, documents, before), remarks
         return replace(found, available=rebased.lock.base), (
             *remarks,
-            _base_moved(spec, before, rebased.lock.base),
+            has_moved(spec, before, rebased.lock.base),
         )
 
     def _known(
@@ -267,6 +261,10 @@ class LockFinder:
         if pinned is not None:
             return FoundLock(pinned, "store", True)
         return None
+
+    def _shared_pin(self, definition: Digest, key: Digest) -> FoundLock | None:
+        lock = None if self._shared is None else self._shared.find(definition, key)
+        return None if lock is None else FoundLock(lock, "registry", False)
 
     def _committed(self, name: str) -> _Committed:
         path = lockfile_path(self._config.root, name)
@@ -335,17 +333,6 @@ class LockFinder:
         image = spec.image or "scratch"
         bases = None if self._bases is None else self._bases()
         return resolve_base(image, spec.image_path, platform, registry=bases)
-
-
-def _base_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
-    return Diagnostic(
-        "base-moved",
-        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
-        "the pinned base stays until you say otherwise (`base_images: ask`)",
-        spec.source,
-        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
-        "warning",
-    )
 
 
 def _edited(path: Path) -> Diagnostic:
