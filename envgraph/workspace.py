@@ -646,21 +646,26 @@ class Workspace:
             cache=default_cache(),
         )
 
-    def impact(self, base: str, *, all: bool = False) -> tuple[Impact, ...]:
+    def impact(
+        self, base: str, *, all: bool = False
+    ) -> tuple[tuple[Impact, ...], tuple[Diagnostic, ...]]:
         """Every newest version (with ``all`` every version) that stands on a base image.
 
-        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer.
+        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer. What the
+        workspace's registry shares is looked at, too; a remark says where it could not be.
         """
         from envgraph.diff.impact import find_impact
         from envgraph.refresh.desired import load_specs
-        from envgraph.refresh.impact import read_question, standing_of
+        from envgraph.refresh.impact import read_question, shared_standing, standing_of
 
         newest = self.list_environments()
         every = self.list_environments(all=True) if all else newest
         records = list({(r.environment, r.version): r for r in every}.values())
         asked = read_question(base, self.config.root, self.config.platforms)
         specs = load_specs(self.config, ()).specs
-        return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+        own = standing_of(self.locks_of(records), specs, newest)
+        shared, remarks = shared_standing(self.remotes.workspace, all=all)
+        return find_impact(asked, (*own, *shared)), remarks
 
     # -- the registry ----------------------------------------------------
 
