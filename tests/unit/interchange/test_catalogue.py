@@ -65,7 +65,10 @@ def test_an_address_is_pulled_on_demand_and_works_offline_after_that(
     giver: Machine, taker: Machine
 ) -> None:
     share(giver)
-    with taker.open(offline=True) as workspace, pytest.raises(OfflineError, match="asks no registry"):
+    with (
+        taker.open(offline=True) as workspace,
+        pytest.raises(OfflineError, match="asks no registry"),
+    ):
         workspace.find(f"{ADDRESS}/versions/1")
     with taker.open() as workspace:
         found = workspace.find(f"{ADDRESS}/labels/latest")
