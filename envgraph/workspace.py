@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from envgraph.apply.locking import LockReport
     from envgraph.apply.traffic import Traffic
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder, SavedLocks
-    from envgraph.lock.follow import Mode
+    from envgraph.lock.find import LockFinder
+    from envgraph.lock.follow import Mode, SavedLocks
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
+    from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.rebase import Rebase
+    from envgraph.refresh.remote import PushMemo
     from envgraph.registry.pins import RegistryPins
     from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
@@ -144,10 +146,15 @@ class Workspace:
 
     @cached_property
     def bases(self) -> RegistryBases:
-        """Base images in registries; what was asked is remembered until the end."""
+        """Base images in registries; what was asked is remembered until the next task."""
         from envgraph.lock.registry_bases import RegistryBases
 
         return RegistryBases(lambda: self.remotes)
+
+    def _ask_anew(self) -> None:
+        """What registries answered to an earlier task is not taken for this one."""
+        if "bases" in self.__dict__:
+            self.bases.forget()
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
@@ -192,7 +199,7 @@ class Workspace:
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import SavedLocks
+        from envgraph.lock.follow import SavedLocks
         from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
@@ -214,6 +221,7 @@ class Workspace:
     def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
         from envgraph.lock.find import LockFinder
 
+        self._ask_anew()
         return LockFinder(
             self.config,
             self.store,
@@ -494,6 +502,7 @@ class Workspace:
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
+        self._ask_anew()
         loaded = load_specs(self.config, files)
         with self._alone("lock") if not check else nullcontext():
             return lock_environments(
@@ -572,11 +581,14 @@ class Workspace:
         """Make the base layers of a version's images be in the store; those that were fetched.
 
         An image on a base in a registry lies in the store without the base's layers until
-        somebody needs them. ``platforms``: of these images only.
+        somebody needs them: from the base's registry, or from the workspace's own, which
+        holds them with the image. ``platforms``: of these images only.
         """
         from envgraph.apply.executor import ParallelMap, one_at_a_time
         from envgraph.image.bases import ensure_base
+        from envgraph.lock.registry_bases import KeptLayers
 
+        self._ask_anew()
         wanted = record.locks if platforms is None else platforms
         bases = [self.lock_of(record, platform).base for platform in wanted]
         with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
@@ -584,6 +596,7 @@ class Workspace:
                 self.store,
                 bases,
                 self.bases,
+                others=[KeptLayers(lambda: self.remotes.workspace(), record.image_name)],
                 mapper=ParallelMap(parallelism),
                 on_event=one_at_a_time(on_event),
             )
@@ -619,6 +632,7 @@ class Workspace:
         from envgraph.refresh.desired import load_specs
         from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
 
+        self._ask_anew()
         records = [self.find(ref) for ref in references] or self.list_environments()
         specs = load_specs(self.config, ()).specs
         return ask_drift(
@@ -647,6 +661,37 @@ class Workspace:
         asked = read_question(base, self.config.root, self.config.platforms)
         specs = load_specs(self.config, ()).specs
         return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+
+    # -- the registry ----------------------------------------------------
+
+    def registry_garbage(self, *, grace_days: float) -> RegistryGarbage:
+        """Images in the workspace's registry that nothing here needs; changes nothing."""
+        from datetime import timedelta
+
+        from envgraph.apply.executor import ParallelMap
+        from envgraph.refresh.garbage import find_garbage
+
+        return find_garbage(
+            self.remotes.named("registry"),
+            self.store,
+            self.config.id,
+            now=self._now(),
+            grace=timedelta(days=grace_days),
+            mapper=ParallelMap(DEFAULT_PARALLELISM),
+        )
+
+    def delete_from_registry(self, image: UnneededImage) -> None:
+        """Delete one image that :meth:`registry_garbage` found."""
+        from envgraph.refresh.garbage import delete_image
+
+        delete_image(self.remotes.named("registry"), image, self._push_memo())
+
+    def _push_memo(self) -> PushMemo | None:
+        from envgraph.refresh.remote import PushMemo
+
+        if self.config.registry is None:
+            return None
+        return PushMemo(self.store, self.config.registry, self._now())
 
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""

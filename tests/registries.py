@@ -100,6 +100,7 @@ def _config(
     lines = [
         "version: 0.1",
         "log: {level: warn}",
+        "validation: {manifests: {urls: {allow: ['^https://']}}}",  # foreign layers
         f"storage: {{filesystem: {{rootdirectory: {folder / 'storage'}}},"
         f" delete: {{enabled: {str(deletes).lower()}}}}}",
         f"http: {{addr: '127.0.0.1:{port}'"

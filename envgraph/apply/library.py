@@ -8,7 +8,7 @@ from datetime import datetime
 
 from envgraph.api.events import Event
 from envgraph.apply.executor import ParallelMap, node_failure
-from envgraph.apply.publish import Naming, utc
+from envgraph.apply.publish import Naming, optional_layers, utc
 from envgraph.apply.transfer import Transfers
 from envgraph.errors import EnvgraphError, InputError
 from envgraph.history.read import environment_ref, read_record, versions
@@ -20,6 +20,7 @@ from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.names import reserved_prefix
 from envgraph.model.records import VersionRecord
+from envgraph.registry.artifacts import EnvironmentRecord
 from envgraph.registry.remotes import Remote
 from envgraph_store import Digest, Store, Transaction
 
@@ -204,7 +205,7 @@ class Library:
             source = "" if self._is_bundle else self._remote.name
             register = _Register(self._store, self._config, source, self._now)
             for shared in mine:
-                registered[shared.artifact] = register.add(batch, shared.record)
+                registered[shared.artifact] = register.add(batch, shared.contents)
             register.finish(batch)
             batch.commit()
         if registered:
@@ -249,9 +250,11 @@ class _Register:
         self._now = now
         self._naming = Naming(store, config.id, config.name)
         self._newest: dict[str, tuple[VersionRecord, Digest]] = {}
+        self._optional: dict[str, frozenset[Digest]] = {}
 
-    def add(self, batch: Transaction, shared: VersionRecord) -> VersionRecord:
+    def add(self, batch: Transaction, contents: EnvironmentRecord) -> VersionRecord:
         """The version as the workspace has it: the one that is there, or a new record."""
+        shared = contents.record
         known = find_version(self._store, self._config.id, shared)
         if known is not None:
             return known
@@ -268,6 +271,7 @@ class _Register:
             parent=f"{address}/versions/{shared.version}" if self._registry else shared.parent,
         )
         self._newest[name] = (record, batch.add_bytes(record.to_bytes()))
+        self._optional[name] = optional_layers(contents.locks.values())
         return record
 
     def _head(self, name: str) -> tuple[VersionRecord, Digest] | None:
@@ -284,7 +288,8 @@ class _Register:
             ref = self._store.refs.get(ref_name)
             value = {"head": str(head), "sequence": record.sequence, "version": record.version}
             batch.set_ref(ref_name, value, None if ref is None else ref.generation)
-            self._naming.name(batch, record, self._store.blobs.size(record.image))
+            size = self._store.blobs.size(record.image)
+            self._naming.name(batch, record, size, self._optional[name])
 
 
 def wanted_of(parcel: Parcel) -> Wanted:

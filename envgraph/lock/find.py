@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
-from envgraph.lock.follow import BaseFollower, Mode, MovingBases
+from envgraph.lock.follow import BaseFollower, Mode, MovingBases, SavedLocks, has_moved
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -83,24 +83,6 @@ class _Committed:
     edited: bool = False
     known: bool = False
     diagnostics: tuple[Diagnostic, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SavedLocks:
-    """What a saved plan settled: locks that it solved, and locks whose base it moved."""
-
-    solved: Mapping[Digest, LockedEnvironment] = field(default_factory=dict)
-    """By pin key."""
-
-    moves: Mapping[tuple[str, Digest], LockedEnvironment] = field(default_factory=dict)
-    """By environment and pin key: they beat the lockfile and the pin."""
-
-    documents: Mapping[Digest, bytes] = field(default_factory=dict)
-
-    def documents_of(self, base: LockedBase) -> dict[Digest, bytes]:
-        """Manifest and config of a base, as far as they were saved."""
-        parts = (base.manifest, base.config)
-        return {part: self.documents[part] for part in parts if part and part in self.documents}
 
 
 def lockfile_path(root: str | Path, name: str) -> Path:
@@ -252,7 +234,7 @@ class LockFinder:
             return FoundLock(rebased.lock, "new", False, documents, before), remarks
         return replace(found, available=rebased.lock.base), (
             *remarks,
-            _base_moved(spec, before, rebased.lock.base),
+            has_moved(spec, before, rebased.lock.base),
         )
 
     def _known(
@@ -351,17 +333,6 @@ class LockFinder:
         image = spec.image or "scratch"
         bases = None if self._bases is None else self._bases()
         return resolve_base(image, spec.image_path, platform, registry=bases)
-
-
-def _base_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
-    return Diagnostic(
-        "base-moved",
-        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
-        "the pinned base stays until you say otherwise (`base_images: ask`)",
-        spec.source,
-        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
-        "warning",
-    )
 
 
 def _edited(path: Path) -> Diagnostic:

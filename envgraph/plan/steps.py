@@ -89,6 +89,19 @@ class NodeSteps:
     pulls: Mapping[NodeKey, Digest]
 
 
+def base_before(target: Target, platform: str, inventory: Inventory) -> LockedBase | None:
+    """The base of the same name that the platform's base takes the place of."""
+    locked = target.platforms[platform]
+    before = locked.left
+    if before is None:
+        previous = inventory.previous_locks.get(target.name, {}).get(platform)
+        before = None if previous is None else previous.base
+    now = locked.lock.base
+    if before is None or before.reference != now.reference or before.manifest == now.manifest:
+        return None
+    return before
+
+
 def node_steps(
     graph: BuildGraph,
     inventory: Inventory,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from envgraph.conda.channels import ChannelSource, locate
-from envgraph.conda.releases import ChannelQuestion, ask_channels, recorded_source
+from envgraph.conda.releases import ChannelQuestion, Wanted, ask_channels, recorded_source
 from envgraph.diff.drift import Locked, find_drift
 from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
 from envgraph.lock.images import resolve_base
@@ -21,6 +21,7 @@ from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
 from envgraph.model.records import VersionRecord
 from envgraph.model.reference import LocalReference, RegistryReference, parse_reference
 from envgraph.model.spec import CondaSpec, EnvironmentSpec
+from envgraph.spec.match_spec import package_name
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
@@ -154,9 +155,9 @@ def ask_drift(
     for subject in subjects:
         record, lock = subject.record, subject.lock
         standings = {
-            package: found
-            for package in lock.packages
-            if (found := packages.get((lock.platform, package))) is not None
+            wanted.package: found
+            for wanted in _wanted(subject)
+            if (found := packages.get((lock.platform, wanted))) is not None
         }
         base = bases.get(_base_key(subject))
         locked.append(Locked(record.environment, record.version, lock, base, standings))
@@ -166,7 +167,7 @@ def ask_drift(
         {
             "environments": len({subject.record.environment for subject in subjects}),
             "bases": sum(1 for standing in bases.values() if standing.asked),
-            "packages": len(packages),
+            "packages": len({(platform, wanted.package) for platform, wanted in packages}),
         },
     )
 
@@ -246,7 +247,7 @@ def _created(store: Store, base: LockedBase) -> str:
 
 # -- packages ----------------------------------------------------------------
 
-_Standings = dict[tuple[str, LockedPackage], PackageStanding]
+_Standings = dict[tuple[str, Wanted], PackageStanding]
 
 
 def _ask_packages(
@@ -256,13 +257,12 @@ def _ask_packages(
     cache: Path,
     asking: _Asking,
 ) -> _Standings:
-    wanted: dict[tuple[ChannelSource, str], dict[LockedPackage, None]] = {}
+    asked: dict[tuple[ChannelSource, str], dict[Wanted, None]] = {}
     users: dict[tuple[ChannelSource, str], dict[str, None]] = {}
     for subject in subjects:
         sources: dict[str, ChannelSource | EnvgraphError] = {}
-        for package in subject.lock.packages:
-            if package.manager != "conda":
-                continue
+        for wanted in _wanted(subject):
+            package = wanted.package
             if package.channel not in sources:
                 sources[package.channel] = _source(package, subject.spec, config, offline)
             source = sources[package.channel]
@@ -271,19 +271,35 @@ def _ask_packages(
                 asking.skip(f"channel {package.channel}", [name], source)
                 continue
             key = (source, subject.lock.platform)
-            wanted.setdefault(key, {})[package] = None
+            asked.setdefault(key, {})[wanted] = None
             users.setdefault(key, {})[subject.record.environment] = None
     questions = [
         ChannelQuestion(source, platform, tuple(packages))
-        for (source, platform), packages in wanted.items()
+        for (source, platform), packages in asked.items()
     ]
     found: _Standings = {}
     for answer in ask_channels(questions, cache=cache / "repodata"):
         source, platform = answer.question.source, answer.question.platform
         if answer.error is not None:
             asking.skip(f"channel {source.title}", users[source, platform], answer.error)
-        found |= {(platform, package): said for package, said in answer.standings.items()}
+        found |= {(platform, wanted): said for wanted, said in answer.standings.items()}
     return found
+
+
+def _wanted(subject: Subject) -> list[Wanted]:
+    """The conda packages of a lock, each with what its environment asks of another release."""
+    lock, spec = subject.lock, subject.spec
+    conda = [package for package in lock.packages if package.manager == "conda"]
+    texts: dict[str, set[str]] = {}
+    for package in conda:
+        for text in (*package.depends, *package.constrains):
+            texts.setdefault(package_name(text), set()).add(text)
+    if spec is not None and spec.conda is not None:
+        for requirement in spec.conda.for_platform(lock.platform):
+            text = requirement.text.rpartition("::")[2]
+            texts.setdefault(package_name(text), set()).add(text)
+    python = tuple(p for p in conda if p.name in ("python", "python_abi"))
+    return [Wanted(package, frozenset(texts.get(package.name, ())), python) for package in conda]
 
 
 def _source(

@@ -244,6 +244,12 @@ def read_environment(
     return EnvironmentRecord(record, ordered, texts, definition, runtime, assembly, bases)
 
 
+def read_version(contents: Contents, blobs: Mapping[Digest, bytes], what: str) -> VersionRecord:
+    """The version record alone, of an environment artifact; nothing is compared with it."""
+    parts = [part for part in contents.parts if part.media_type == VERSION]
+    return _one_record([_bytes(part, blobs, what) for part in parts], what)
+
+
 def read_pin(
     contents: Contents, blobs: Mapping[Digest, bytes], pin_key: Digest, what: str
 ) -> LockedEnvironment:

@@ -39,7 +39,7 @@ _MARGIN: Final = 5.0
 _PARAMETER: Final = re.compile(
     r'\s*([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))\s*(?:,|$)'
 )
-_SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)(?!=)")
+_SCHEME: Final = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|(?=,)|$)(?!=)")
 
 Lookup = Callable[[str, str], Credentials | None]
 Scopes = tuple[str, ...]
@@ -191,7 +191,8 @@ class Auth:
         began = self._http.clock()
         answer = self._http.send(*_token_call(realm, challenge, wanted, login))
         if answer.status != 200:
-            raise problem or self._refused(answer.error(), realm, login)
+            refused = self._refused(answer.error(), realm, login)
+            raise problem or refused
         data = answer.read(_TOKEN_LIMIT)
         try:
             document = read_object(data or b"", "token")

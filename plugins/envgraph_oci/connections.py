@@ -83,7 +83,9 @@ class Connections:
             manager: urllib3.PoolManager = urllib3.ProxyManager(bare, proxy_headers=login, **common)
         else:
             manager = urllib3.PoolManager(**common)
-        manager.pool_classes_by_scheme = _pool_classes(None if proxy else self._check_peer)
+        manager.pool_classes_by_scheme = _pool_classes(
+            None if proxy else self._check_peer, quiet=own and self._options.insecure
+        )
         return manager
 
     def _certificates(self, own: bool) -> ssl.SSLContext:
@@ -135,11 +137,12 @@ def _without_queries(record: logging.LogRecord) -> bool:
     return True
 
 
-def _pool_classes(check: Callable[[str, str], None] | None) -> dict[str, Any]:
+def _pool_classes(check: Callable[[str, str], None] | None, *, quiet: bool) -> dict[str, Any]:
     """urllib3's pools, with connections that look whom they reached and keep a target exact.
 
     (urllib3 writes the escapes of an address in upper case, and some registries sign the
-    query of their upload addresses as they wrote it.)
+    query of their upload addresses as they wrote it.) ``quiet``: the user has said that no
+    certificate is checked, and is not warned of it by urllib3 at each request.
     """
 
     def looked(connection: HTTPConnection, sock: Any) -> Any:
@@ -169,6 +172,10 @@ def _pool_classes(check: Callable[[str, str], None] | None) -> dict[str, Any]:
     class Secure(HTTPSConnection):
         def _new_conn(self) -> Any:
             return looked(self, super()._new_conn())
+
+        def connect(self) -> None:
+            super().connect()
+            self.is_verified = self.is_verified or quiet
 
         def request(
             self, method: str, url: str, body: Any = None, headers: Any = None, **more: Any

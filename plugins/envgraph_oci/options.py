@@ -175,8 +175,8 @@ def next_address(before: str, location: str, place: Place) -> str:
     RegistryError ``registry-answer`` for what no registry has a reason to send: no http,
     from https to http, with a login, to a link-local address.
     """
-    target = urljoin(before, location)
     try:
+        target = urljoin(before, location)
         origin = origin_of(target)
     except ValueError:
         raise _bad_address(place, "an address that is not http") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -37,13 +37,6 @@ _WRITING: Final = threading.Lock()
 def fallback_tag(digest: Digest) -> str:
     """``sha256-<hex>``."""
     return str(digest).replace(":", "-")
-
-
-def texts(document: Mapping[str, Any], key: str) -> Iterator[str]:
-    """The texts of a list in an answer; nothing for null."""
-    for item in document.get(key) or ():
-        if isinstance(item, str):
-            yield item
 
 
 def find(repository: OciRepository, digest: Digest, kind: str) -> tuple[Descriptor, ...]:

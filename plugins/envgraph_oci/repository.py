@@ -199,8 +199,12 @@ class OciRepository:
         what = f"list the tags of {self._full}"
         scopes = (f"repository:{self._full}:pull",)
         url = self._url(f"/tags/list?n={_PAGE}")
+        seen: set[str] = set()
         for page in self._registry.pages(url, scopes, what, absent=True):
-            yield from referrers.texts(page, "tags")
+            for tag in page.get("tags") or ():
+                if isinstance(tag, str) and tag not in seen:
+                    seen.add(tag)
+                    yield tag
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Who has ``digest`` as subject: by the API, else by the fallback tag."""

@@ -69,10 +69,12 @@ def test_plan(applied: Cli) -> None:
         "lock",
         "image",
         "image_name",
+        "base",
         "action",
     } <= set(environment)
     assert environment["image"].startswith("sha256:")
-    assert {"lock", "image"} <= set(environment["platforms"]["linux-64"])
+    assert set(environment["base"]) == {"reference", "digest", "previous", "available"}
+    assert {"lock", "image", "base"} <= set(environment["platforms"]["linux-64"])
 
 
 def test_plan_with_all_steps(applied: Cli) -> None:

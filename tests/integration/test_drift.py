@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from envgraph.testing.channel import ChannelMaker, make_package
 from envgraph.testing.channel.indexing import Record
 from envgraph.testing.http import ChannelServer, Fault
-from envgraph.testing.layouts import LayoutMaker, tar_bytes
 from tests.desk import Desk
-
-TARS = [tar_bytes({"etc/os-release": b"ID=small\n"}), tar_bytes({"lib/libc.so.6": b"libc"})]
+from tests.moving import fill, put_base
 
 
 @pytest.fixture
@@ -32,24 +26,6 @@ def desk(tmp_path: Path, channel: Path) -> Desk:
     made.environment("train", "app")
     made.apply()
     return made
-
-
-def fill(folder: Path, *packages: str, patch: Callable[..., Any] | None = None) -> None:
-    """Add ``name=version[=build number]``; app needs lib. Then index."""
-    maker = ChannelMaker(folder)
-    for text in packages:
-        name, version, *number = text.split("=")
-        maker.add(
-            make_package(
-                name,
-                version,
-                number[0] if number else "0",
-                build_number=int(number[0]) if number else 0,
-                depends=["lib"] if name == "app" else [],
-                files={f"share/{name}": f"{name} {text}\n"},
-            )
-        )
-    maker.index(patch=patch)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -83,6 +59,31 @@ def test_newer_releases_are_counted_and_nested_ones_summed(desk: Desk, channel: 
     findings = desk.run("drift", "--json").json["findings"]
     assert [f["behind"] for f in findings] == [3, 1]
     assert {tuple(f["platforms"]) for f in findings} == {("linux-64",)}
+
+
+def test_releases_that_the_requirements_exclude_are_held(desk: Desk, channel: Path) -> None:
+    """The file's own, and those of locked packages: no update would bring them."""
+    desk.environment("pinned", "app=1", "strict")
+    fill(channel, "strict=1.0", depends={"strict": ["lib <1.2"]})
+    desk.apply("environments/pinned.yml")
+    fill(channel, "app=2.0", "lib=1.1", "lib=1.2", "lib=3.0", depends={"strict": ["lib <1.2"]})
+    found = desk.run("drift", "pinned", "--json").json["findings"]
+    assert [(f["code"], f["subject"], f["behind"]) for f in found] == [
+        ("behind-nested", "nested packages", 1)
+    ]
+    fill(channel, "app=1.5", depends={"strict": ["lib <1.2"]})
+    [app, _] = desk.run("drift", "pinned", "--json").json["findings"]
+    assert (app["new"], app["behind"], app["held"]) == ("1.5", 1, 1)
+
+
+def test_builds_for_another_python_are_held(desk: Desk, channel: Path) -> None:
+    depends = {"tool": ["python >=3.12,<3.13.0a0"]}
+    fill(channel, "python=3.12.1", "python=3.13.0", "tool=1.0", depends=depends)
+    desk.environment("py", "tool", "python=3.12")
+    desk.apply("environments/py.yml")
+    depends = {"tool": ["python >=3.13,<3.14.0a0"]}
+    fill(channel, "tool=2.0", depends=depends)
+    assert drift(desk, "py", code=0) == []
 
 
 def test_a_withdrawn_package_is_found(desk: Desk, channel: Path) -> None:
@@ -182,16 +183,6 @@ def test_every_problem_of_a_policy_has_its_place(desk: Desk) -> None:
 
 
 # -- bases -------------------------------------------------------------------
-
-
-def put_base(folder: Path, *extra: str, created: str = "2020-01-01T00:00:00Z") -> str:
-    """An image named ``small`` on the same first layers; its manifest."""
-    shutil.rmtree(folder, ignore_errors=True)
-    layout = LayoutMaker(folder)
-    tars = [*TARS, *(tar_bytes({f"usr/{name}": name.encode()}) for name in extra)]
-    made = layout.add_image(tars, config={"Env": ["PATH=/bin"]}, created=created)
-    layout.name(made.manifest, "small")
-    return str(made.manifest.digest)
 
 
 def use_base(desk: Desk, name: str, image: str) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from envgraph.api import Descriptor, Digest, Repository
 from envgraph.errors import EnvgraphError
@@ -77,7 +77,7 @@ class Source:
         """A body from the first byte on."""
         body = _Body(self)
         self.opened.append(body)
-        return body  # type: ignore[return-value]  # a raw stream is read like any other
+        return cast(BinaryIO, body)
 
     @property
     def all_closed(self) -> bool:

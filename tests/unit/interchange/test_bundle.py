@@ -87,12 +87,14 @@ def members(file: Path) -> Members:
 
 def made_anew(parts: Members) -> set[str]:
     """An image's config and its entrypoint's layer: made from lock and layers, not taken."""
-    for data in parts.values():
-        if b'"artifactType"' not in data and b'"layers"' in data and b'"config"' in data:
-            manifest = json.loads(data)
-            named = [manifest["config"], manifest["layers"][-1]]
-            return {item["digest"].removeprefix("sha256:") for item in named}
-    raise AssertionError("no image in it")
+    [entry] = [
+        entry
+        for entry in json.loads(parts["index.json"])["manifests"]
+        if "catalogue" not in entry["annotations"]["org.opencontainers.image.ref.name"]
+    ]
+    manifest = json.loads(parts["blobs/sha256/" + entry["digest"].removeprefix("sha256:")])
+    named = [manifest["config"], manifest["layers"][-1]]
+    return {item["digest"].removeprefix("sha256:") for item in named}
 
 
 def written(path: Path, parts: Members, *, more: tuple[tarfile.TarInfo, ...] = ()) -> Path:
