@@ -326,10 +326,10 @@ class Workspace:
     @cached_property
     def pins(self) -> RegistryPins | None:
         """The pins of the workspace's registry; None where none may be asked."""
-        from envgraph.registry.pins import RegistryPins
-
         if self.config.registry is None or not self._may_ask:
             return None
+        from envgraph.registry.pins import RegistryPins
+
         return RegistryPins(self._registry)
 
     def _registry(self) -> Remote:
