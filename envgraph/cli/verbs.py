@@ -27,6 +27,15 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         ),
     ),
     (
+        "To and from others",
+        (
+            ("push", "a version into a registry: only what it lacks"),
+            ("pull", "a version out of a registry, verified, without building"),
+            ("share", "a version by name in a registry's catalogue"),
+            ("bundle", "versions as one file, for machines without a network"),
+        ),
+    ),
+    (
         "Look after it",
         (
             ("drift", "what moved since: bases, channels, packages, the policy"),
@@ -44,9 +53,8 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "push",
-    "pull", "share", "bundle", "job", "deployment", "audit",
-    "studio",
+    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "job",
+    "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
 
