@@ -18,7 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from envgraph.errors import Diagnostic, InputError, LockedError, OfflineError, StalePlanError
+from envgraph.errors import (
+    Diagnostic,
+    InputError,
+    LockedError,
+    NotFoundError,
+    OfflineError,
+    StalePlanError,
+)
 from envgraph.folders import default_store
 from envgraph.model.config import WorkspaceConfig
 
@@ -27,10 +34,10 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
-    from envgraph.apply.reports import PushReport
+    from envgraph.apply.traffic import Traffic
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder, SavedLocks
-    from envgraph.lock.follow import Mode
+    from envgraph.lock.find import LockFinder
+    from envgraph.lock.follow import Mode, SavedLocks
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
@@ -42,7 +49,10 @@ if TYPE_CHECKING:
     from envgraph.plugins import Plugins
     from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
+    from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.rebase import Rebase
+    from envgraph.refresh.remote import PushMemo
+    from envgraph.registry.pins import RegistryPins
     from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
 
@@ -84,6 +94,7 @@ class Workspace:
         self._plugins = plugins
         self._desired: Desired | None = None
         self._question = Question()
+        self._again: Callable[[], Plan] | None = None
         self._taken_ns = 0
 
     @classmethod
@@ -135,14 +146,20 @@ class Workspace:
 
     @cached_property
     def bases(self) -> RegistryBases:
-        """Base images in registries; what was asked is remembered until the end."""
+        """Base images in registries; what was asked is remembered until the next task."""
         from envgraph.lock.registry_bases import RegistryBases
 
         return RegistryBases(lambda: self.remotes)
 
+    def _ask_anew(self) -> None:
+        """What registries answered to an earlier task is not taken for this one."""
+        if "bases" in self.__dict__:
+            self.bases.forget()
+
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        self.__dict__.pop("bases", None)
+        for name in ("bases", "pins", "traffic", "_may_ask"):
+            self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
             del self.__dict__["remotes"]
@@ -182,7 +199,7 @@ class Workspace:
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.find import SavedLocks
+        from envgraph.lock.follow import SavedLocks
         from envgraph.refresh.desired import load_specs
 
         question = Question(tuple(files), tuple(targets), tuple(replace))
@@ -197,11 +214,14 @@ class Workspace:
         plan = self._planned(loaded, finder, question, fresh=fresh)
         if saved is not None:
             saved.check(plan)
+        else:
+            self._again = lambda: self.plan(files, targets=targets, replace=replace)
         return plan
 
     def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
         from envgraph.lock.find import LockFinder
 
+        self._ask_anew()
         return LockFinder(
             self.config,
             self.store,
@@ -210,6 +230,7 @@ class Workspace:
             saved=saved,
             bases=lambda: self.bases,
             moving=moving,
+            shared=self.pins,
         )
 
     def _planned(
@@ -230,7 +251,7 @@ class Workspace:
             everything=bool(question.replace),
         )
         inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
-        self._desired, self._question = desired, question
+        self._desired, self._question, self._again = desired, question, None
         return make_plan(
             desired.targets,
             desired.graph,
@@ -242,14 +263,15 @@ class Workspace:
     def plan_rebase(
         self,
         references: Sequence[str] = (),
+        files: Sequence[Path] = (),
         *,
         on: str | None = None,
         base: str | None = None,
     ) -> tuple[Plan, Rebase]:
         """The plan that puts the same packages on another base, for :meth:`apply`.
 
-        ``references`` name environments (all that can be rebased, without any); ``on``
-        keeps those that stand on a base; ``base`` is the new one, else what each
+        ``references`` or ``files`` name environments (all that can be rebased, without
+        any); ``on`` keeps those that stand on a base; ``base`` is the new one, else what each
         environment's own reference means now. Solves nothing, writes nothing:
         the rebase's edits are written by the caller, after apply.
         """
@@ -257,15 +279,21 @@ class Workspace:
         from envgraph.refresh.impact import read_question
         from envgraph.refresh.rebase import Rebaser, newest_names, read_new_base
 
+        self._ask_anew()
         root = self.config.root
-        names = newest_names(self.store, self.config.id, references) if references else None
+        loaded = load_specs(self.config, files)
+        names: frozenset[str] | None = None
+        if references or files:
+            names = newest_names(self.store, self.config.id, references)
+            names |= {spec.name for spec in loaded.specs if files}
         new = None if base is None else read_new_base(base, root)
         old = None if on is None else read_question(on, root, self.config.platforms)
         rebaser = Rebaser(
             self.config, self.store, self._lock_finder(), bases=self.bases, now=self._now()
         )
-        rebase = rebaser.rebase(load_specs(self.config, ()), names, on=old, base=new)
-        return self._planned(rebase.loaded, rebase, Question(targets=tuple(rebase.locks))), rebase
+        rebase = rebaser.rebase(loaded, names, on=old, base=new)
+        question = Question(tuple(files), targets=tuple(rebase.locks))
+        return self._planned(rebase.loaded, rebase, question), rebase
 
     def _look_at_registry(
         self, desired: Desired, inventory: Inventory, *, fresh: bool
@@ -276,23 +304,40 @@ class Workspace:
         from envgraph.apply.executor import ParallelMap
         from envgraph.refresh.remote import look_at_registry
 
-        offline = False
-        try:
-            self.remotes.workspace()
-        except OfflineError:
-            offline = True
+        def remote() -> Remote:
+            if self.pins is not None and self.pins.silent is not None:
+                raise self.pins.silent  # it gave no answer a moment ago
+            return self._registry()
+
         return look_at_registry(
-            self._registry,
+            remote,
             self.config.registry,
             self.store,
             desired.graph,
             desired.targets,
             inventory,
             now=self._now(),
-            offline=offline,
+            offline=not self._may_ask,
             fresh=fresh,
             mapper=ParallelMap(DEFAULT_PARALLELISM),
         )
+
+    @cached_property
+    def _may_ask(self) -> bool:
+        """The workspace has a registry, and --offline does not forbid it."""
+        try:
+            return self.remotes.workspace() is not None
+        except OfflineError:
+            return False
+
+    @cached_property
+    def pins(self) -> RegistryPins | None:
+        """The pins of the workspace's registry; None where none may be asked."""
+        if self.config.registry is None or not self._may_ask:
+            return None
+        from envgraph.registry.pins import RegistryPins
+
+        return RegistryPins(self._registry)
 
     def _registry(self) -> Remote:
         """The workspace's own registry; there is one."""
@@ -306,7 +351,13 @@ class Workspace:
         from envgraph.apply.exchange import Exchange
 
         return Exchange(
-            self.config, self.store, self._registry, self.config.registry, now=self._now()
+            self.config,
+            self.store,
+            self._registry,
+            self.config.registry,
+            now=self._now(),
+            pins=self.pins,
+            base_layers=self.bases,
         )
 
     def _check_saved(self, saved: SavedPlan) -> None:
@@ -410,37 +461,38 @@ class Workspace:
             exchange=self._exchange(),
         )
         with self._alone("apply"):
-            return applier.apply(plan, self._desired)
+            settled = applier.settle_pins(plan)
+            if settled.adopted:
+                plan = self._planned_again()
+            return applier.apply(plan, self._desired, settled.remarks)
 
-    # -- to and from registries ------------------------------------------
+    def _planned_again(self) -> Plan:
+        """The plan with the locks that hold, after another machine's was taken over.
 
-    def push(
-        self,
-        reference: str,
-        *,
-        to: str | None = None,
-        parallelism: int = DEFAULT_PARALLELISM,
-        on_event: Callable[[Event], None] = lambda event: None,
-    ) -> PushReport:
-        """Bring a version into a registry: the workspace's own, or a named one.
-
-        NotFoundError where there is no such version or registry.
+        Once is enough: those locks are in the lockfiles now.
         """
-        record = self.find(reference)
-        exchange = self._exchange_with(to)
-        with self.store.lease(f"push of {reference}", timeout=self._lock_timeout):
-            return exchange.push_records([record], parallelism, on_event)
+        if self._again is None:
+            raise StalePlanError(
+                "the plan is stale: another machine has pinned the same definition",
+                hint="plan again: it takes the lock that holds",
+            )
+        return self._again()
 
-    def _exchange_with(self, name: str | None) -> Exchange:
-        from envgraph.apply.exchange import Exchange
-        from envgraph.registry.remotes import WORKSPACE
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Push, pull, share and list: versions to and from registries."""
+        from envgraph.apply.traffic import Traffic
 
-        remotes = self.remotes
-        wanted = WORKSPACE if name is None else name
-        provider = self.config.registries.get(wanted) or self.config.registry
-        remote = remotes.named(wanted)
-        assert provider is not None
-        return Exchange(self.config, self.store, lambda: remote, provider, now=self._now())
+        return Traffic(
+            self.config,
+            self.store,
+            remotes=lambda: self.remotes,
+            bases=lambda: self.bases,
+            find=self.find,
+            alone=self._alone,
+            now=self._now,
+            lock_timeout=self._lock_timeout,
+        )
 
     def lock(
         self,
@@ -457,6 +509,7 @@ class Workspace:
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
 
+        self._ask_anew()
         loaded = load_specs(self.config, files)
         with self._alone("lock") if not check else nullcontext():
             return lock_environments(
@@ -469,6 +522,7 @@ class Workspace:
                 offline=self.offline,
                 now=self._now(),
                 bases=lambda: self.bases,
+                shared=self.pins,
             )
 
     @contextmanager
@@ -502,15 +556,17 @@ class Workspace:
     def find(self, reference: str) -> VersionRecord:
         """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
 
+        ``azureml://registries/…`` is pulled when the store does not have it.
         NotFoundError says what is there instead.
         """
         from envgraph.history.find import find_version
 
+        if reference.lower().startswith("azureml://"):
+            return self.traffic.find(reference)
         return find_version(self.store, self.config.id, reference)
 
     def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
         """The lock of a version on a platform (its first one by default)."""
-        from envgraph.errors import NotFoundError
         from envgraph.lock.pins import Pins
 
         chosen = platform or next(iter(record.locks))
@@ -532,11 +588,14 @@ class Workspace:
         """Make the base layers of a version's images be in the store; those that were fetched.
 
         An image on a base in a registry lies in the store without the base's layers until
-        somebody needs them. ``platforms``: of these images only.
+        somebody needs them: from the base's registry, or from the workspace's own, which
+        holds them with the image. ``platforms``: of these images only.
         """
         from envgraph.apply.executor import ParallelMap, one_at_a_time
         from envgraph.image.bases import ensure_base
+        from envgraph.lock.registry_bases import KeptLayers
 
+        self._ask_anew()
         wanted = record.locks if platforms is None else platforms
         bases = [self.lock_of(record, platform).base for platform in wanted]
         with translated_locks(), self.store.lease("fetching a base", timeout=self._lock_timeout):
@@ -544,6 +603,7 @@ class Workspace:
                 self.store,
                 bases,
                 self.bases,
+                others=[KeptLayers(lambda: self.remotes.workspace(), record.image_name)],
                 mapper=ParallelMap(parallelism),
                 on_event=one_at_a_time(on_event),
             )
@@ -568,19 +628,25 @@ class Workspace:
     # -- what moved since ------------------------------------------------
 
     def drift(
-        self, references: Sequence[str] = (), policy: DriftPolicy | None = None
+        self,
+        references: Sequence[str] = (),
+        policy: DriftPolicy | None = None,
+        files: Sequence[Path] = (),
     ) -> DriftReport:
         """What moved since the versions were locked; the newest of all when none is named.
 
-        Asks channels and registries, and keeps nothing.
+        ``files`` name the environments that they define. Asks channels and registries,
+        and keeps nothing.
         """
         from envgraph.lock.resolve import default_cache
         from envgraph.model.drift import DriftPolicy
         from envgraph.refresh.desired import load_specs
         from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
 
-        records = [self.find(ref) for ref in references] or self.list_environments()
-        specs = load_specs(self.config, ()).specs
+        self._ask_anew()
+        specs = load_specs(self.config, files).specs
+        named = [*references, *(spec.name for spec in specs if files)]
+        records = [self.find(ref) for ref in named] or self.list_environments()
         return ask_drift(
             self.config,
             self.store,
@@ -592,21 +658,57 @@ class Workspace:
             cache=default_cache(),
         )
 
-    def impact(self, base: str, *, all: bool = False) -> tuple[Impact, ...]:
+    def impact(
+        self, base: str, *, all: bool = False
+    ) -> tuple[tuple[Impact, ...], tuple[Diagnostic, ...]]:
         """Every newest version (with ``all`` every version) that stands on a base image.
 
-        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer.
+        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer. What the
+        workspace's registry shares is looked at, too; a remark says where it could not be.
         """
         from envgraph.diff.impact import find_impact
         from envgraph.refresh.desired import load_specs
-        from envgraph.refresh.impact import read_question, standing_of
+        from envgraph.refresh.impact import read_question, shared_standing, standing_of
 
         newest = self.list_environments()
         every = self.list_environments(all=True) if all else newest
         records = list({(r.environment, r.version): r for r in every}.values())
         asked = read_question(base, self.config.root, self.config.platforms)
         specs = load_specs(self.config, ()).specs
-        return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+        own = standing_of(self.locks_of(records), specs, newest)
+        shared, remarks = shared_standing(self.remotes.workspace, all=all)
+        return find_impact(asked, (*own, *shared)), remarks
+
+    # -- the registry ----------------------------------------------------
+
+    def registry_garbage(self, *, grace_days: float) -> RegistryGarbage:
+        """Images in the workspace's registry that nothing here needs; changes nothing."""
+        from datetime import timedelta
+
+        from envgraph.apply.executor import ParallelMap
+        from envgraph.refresh.garbage import find_garbage
+
+        return find_garbage(
+            self.remotes.named("registry"),
+            self.store,
+            self.config.id,
+            now=self._now(),
+            grace=timedelta(days=grace_days),
+            mapper=ParallelMap(DEFAULT_PARALLELISM),
+        )
+
+    def delete_from_registry(self, image: UnneededImage) -> None:
+        """Delete one image that :meth:`registry_garbage` found."""
+        from envgraph.refresh.garbage import delete_image
+
+        delete_image(self.remotes.named("registry"), image, self._push_memo())
+
+    def _push_memo(self) -> PushMemo | None:
+        from envgraph.refresh.remote import PushMemo
+
+        if self.config.registry is None:
+            return None
+        return PushMemo(self.store, self.config.registry, self._now())
 
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""

@@ -29,6 +29,7 @@ class Machine:
     plugin: MemoryPlugin = field(default_factory=MemoryPlugin)
     id: str = "d35c0001"
     name: str = "desk"
+    own: str = ""
     now: datetime = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
     def __post_init__(self) -> None:
@@ -48,7 +49,12 @@ class Machine:
     @property
     def registry(self) -> MemoryRegistry:
         """The workspace's registry."""
-        return self.plugin.registry("")
+        return self.plugin.registry(self.own)
+
+    @property
+    def shared(self) -> MemoryRegistry:
+        """The registry `shared`, of every machine."""
+        return self.plugin.registry("shared")
 
     def settings(self, **more: object) -> None:
         """Write envgraph.yaml; JSON is YAML."""
@@ -57,7 +63,8 @@ class Machine:
             "id": self.id,
             "channels": {"demo": self.channel},
             "image": {"bytecode": "none"},
-            "registry": {"type": "memory"},
+            "registry": {"type": "memory", "name": self.own},
+            "registries": {"shared": {"type": "memory", "name": "shared"}},
         } | more
         (self.folder / "envgraph.yaml").write_text(json.dumps(document))
 
@@ -89,7 +96,7 @@ class Machine:
 
     def elsewhere(self, root: Path, *, locks: bool = True) -> Machine:
         """Another machine with the same files (and lockfiles, unless told otherwise)."""
-        other = Machine(root, self.channel, self.plugin, self.id, self.name, self.now)
+        other = Machine(root, self.channel, self.plugin, self.id, self.name, self.own, self.now)
         folders = ("environments", "locks") if locks else ("environments",)
         for path in (self.folder / "envgraph.yaml", *self._files(folders)):
             target = other.folder / path.relative_to(self.folder)

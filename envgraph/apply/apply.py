@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from envgraph.apply.build import NodeBuilder
 from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
-from envgraph.apply.reports import PushReport
+from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
@@ -104,7 +104,20 @@ class Applier:
         self._on_event = one_at_a_time(on_event)
         self._exchange = exchange
 
-    def apply(self, plan: Plan, desired: Desired) -> ApplyResult:
+    def settle_pins(self, plan: Plan) -> Settlement:
+        """Pin what is new, here and in the registry.
+
+        Where a lock was adopted the plan is no longer true: the lockfile holds another one.
+        """
+        if self._exchange is None:
+            return Settlement()
+        self._check_fresh(plan)
+        pin(self._config, self._store, _to_pin(plan, edited=False))
+        return self._exchange.settle_pins(plan, self._parallelism)
+
+    def apply(
+        self, plan: Plan, desired: Desired, remarks: Sequence[Diagnostic] = ()
+    ) -> ApplyResult:
         """Do what the plan says, and make every result durable.
 
         The caller holds the workspace's file lock. StalePlanError when somebody
@@ -119,6 +132,8 @@ class Applier:
         pushed = PushReport()
         if plan.pushed and not outcome.interrupted and self._exchange is not None:
             pushed = self._exchange.push(plan, self._parallelism, self._on_event)
+            settled = self._exchange.settle_pins(plan, self._parallelism, last=True)
+            remarks = tuple(dict.fromkeys([*remarks, *settled.remarks]))
         return ApplyResult(
             environments=tuple(registered),
             built=builder.layers_built,
@@ -129,6 +144,7 @@ class Applier:
             seconds=self._clock() - began,
             failures=(*failures, *pushed.failures),
             diagnostics=(
+                *remarks,
                 *builder.remarks,
                 *link_script_warnings(plan.graph, builder.link_scripts),
             ),

@@ -7,20 +7,23 @@ from datetime import datetime
 
 from envgraph.api.events import Event
 from envgraph.api.registry import RegistryError
-from envgraph.apply.executor import Outcome, node_failure
-from envgraph.apply.reports import PushReport
+from envgraph.apply.executor import Outcome, ParallelMap, node_failure
+from envgraph.apply.reports import PushReport, Settlement
+from envgraph.apply.sharing import PinSharing
 from envgraph.apply.transfer import Transfer, Transfers
 from envgraph.errors import EnvgraphError
 from envgraph.history.read import latest, versions
+from envgraph.image.bases import LayerSource
 from envgraph.interchange.parcel import pack
 from envgraph.interchange.pull import Platform, Puller, Wanted
-from envgraph.interchange.push import BaseLayers, Pusher
+from envgraph.interchange.push import Pusher
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.model.records import VersionRecord
 from envgraph.plan.plan import EnvironmentChange, Plan
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph.refresh.remote import PushMemo
+from envgraph.registry.pins import RegistryPins
 from envgraph.registry.remotes import Remote
 from envgraph_store import Store
 
@@ -36,7 +39,8 @@ class Exchange:
         provider: Provider,
         *,
         now: datetime,
-        base_layers: BaseLayers | None = None,
+        pins: RegistryPins | None = None,
+        base_layers: LayerSource | None = None,
     ) -> None:
         """Bind; the registry is opened when something moves."""
         self._config = config
@@ -44,6 +48,15 @@ class Exchange:
         self._remote = remote
         self._memo = PushMemo(store, provider, now)
         self._base_layers = base_layers
+        self._pins = pins
+
+    def settle_pins(self, plan: Plan, parallelism: int, *, last: bool = False) -> Settlement:
+        """Agree on the locks of a plan; see :class:`envgraph.apply.sharing.PinSharing`."""
+        if self._pins is None or self._pins.silent is not None:
+            return Settlement()
+        return PinSharing(self._config, self._store, self._pins).settle(
+            plan, ParallelMap(parallelism), last=last
+        )
 
     def pull(
         self, plan: Plan, desired: Desired, parallelism: int, on_event: Callable[[Event], None]

@@ -174,11 +174,17 @@ class ParallelMap:
         todo = list(items)
         if len(todo) < 2 or self._workers == 1:
             return [function(item) for item in todo]
-        pool = ThreadPoolExecutor(min(self._workers, len(todo)), thread_name_prefix="envgraph-map")
-        try:
-            return list(pool.map(function, todo))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        futures: list[Future[_Out]] = []
+        running: set[Future[_Out]] = set()
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="envgraph-map") as pool:
+            for item in todo:
+                if len(running) >= self._workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    if any(future.exception() for future in done):
+                        break
+                futures.append(pool.submit(function, item))
+                running.add(futures[-1])
+        return [future.result() for future in futures]
 
 
 def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -192,12 +198,18 @@ def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
     return emit
 
 
+_DOING: Final[dict[str, str]] = {
+    "pull": "while pulling",
+    "push": "while pushing",
+    "question": "while asking for",
+    "transfer": "while moving",
+}
+
+
 def node_failure(node: Node, error: Exception) -> EnvgraphError:
     """An error of ours with the node that it happened in; a bug is handed on as it is."""
     if isinstance(error, EnvgraphError):
-        moved = node.kind in ("pull", "push")
-        place = f"while {node.kind if moved else 'build'}ing "
-        place += node.name if moved else f"{node.kind} {node.name}"
+        place = f"{_DOING.get(node.kind, f'while building {node.kind}')} {node.name}"
         diagnostics = tuple(
             Diagnostic(
                 d.code,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic, EnvgraphError
-from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, lockfile_path
+from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, PinSource, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.locked import LockedBase
@@ -86,6 +86,7 @@ def lock_environments(
     offline: bool,
     now: datetime,
     bases: Callable[[], MovingBases] | None = None,
+    shared: PinSource | None = None,
 ) -> LockReport:
     """Lock every environment; one that fails stops no other.
 
@@ -94,10 +95,12 @@ def lock_environments(
     """
     problems = list(loaded.diagnostics)
     entries: list[LockEntry] = []
+    finder = LockFinder(
+        config, store, offline=offline, now=now, bases=bases, shared=None if check else shared
+    )
     for spec in loaded.specs:
         if spec.build is not None:
             continue
-        finder = LockFinder(config, store, offline=offline, now=now, bases=bases)
         try:
             if check:
                 entry, more = _check(config, finder, spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from envgraph.model.identity import (
     definition_document,
     runtime_document,
 )
+from envgraph.model.locked import LockedEnvironment
 from envgraph.model.names import escape_name
 from envgraph.model.records import LockReference, VersionRecord
 from envgraph.plan.plan import EnvironmentChange
@@ -48,7 +49,7 @@ class Publisher:
         """Bind; nothing is written before :meth:`publish`."""
         self._store = store
         self._id = workspace_id
-        self._name = workspace_name
+        self._naming = Naming(store, workspace_id, workspace_name)
         self._now = now
 
     def publish(
@@ -67,7 +68,8 @@ class Publisher:
                 else:
                     locks = lock_records[change.target.name]
                     record = self._register(batch, change, image, locks)
-                self._name_image(batch, record, image)
+                optional = optional_layers(item.lock for item in change.target.platforms.values())
+                self._naming.name(batch, record, image.size, optional)
                 records.append(record)
             name = f"applied/{self._id}"
             ref = self._store.refs.get(name)
@@ -122,6 +124,16 @@ class Publisher:
         batch.set_ref(ref_name, value, expected=expected)
         return record
 
+
+class Naming:
+    """Gives images their names in the layout's index."""
+
+    def __init__(self, store: Store, workspace_id: str, workspace_name: str) -> None:
+        """Bind; nothing is read yet."""
+        self._store = store
+        self._id = workspace_id
+        self._name = workspace_name
+
     @cached_property
     def _foreign_names(self) -> frozenset[str]:
         """Names in the index that belong to other workspaces of this store."""
@@ -131,10 +143,18 @@ class Publisher:
             ref.value["ref_name"] for name, ref in refs.items() if not name.startswith(own)
         )
 
-    def _name_image(self, batch: Transaction, record: VersionRecord, image: BuiltImage) -> None:
+    def name(
+        self,
+        batch: Transaction,
+        record: VersionRecord,
+        size: int,
+        optional: frozenset[Digest] = frozenset(),
+    ) -> None:
         """``workspace/env:version`` in the layout's index: the current version only.
 
-        Where another workspace of the same name has taken that, ours carries its id.
+        ``size`` is that of the manifest or index. Where another workspace of the same
+        name has taken the name, ours carries its id. ``optional``: layers that the
+        registry of the base has.
         """
         ref_name = image_ref(self._id, record.environment)
         ref = self._store.refs.get(ref_name)
@@ -143,9 +163,16 @@ class Publisher:
         if shown in self._foreign_names:
             shown = f"{self._name}-{self._id}/{ending}"
         value: dict[str, Any] = {
-            "mediaType": OCI_IMAGE_INDEX if len(image.platforms) > 1 else OCI_IMAGE_MANIFEST,
-            "digest": str(image.final),
-            "size": image.size,
+            "mediaType": OCI_IMAGE_INDEX if len(record.images) > 1 else OCI_IMAGE_MANIFEST,
+            "digest": str(record.image),
+            "size": size,
             "ref_name": shown,
         }
-        batch.set_ref(ref_name, value, expected=None if ref is None else ref.generation)
+        expected = None if ref is None else ref.generation
+        batch.set_ref(ref_name, value, expected=expected, optional=optional)
+
+
+def optional_layers(locks: Iterable[LockedEnvironment]) -> frozenset[Digest]:
+    """The layers of bases in registries: they come when something needs them."""
+    bases = (lock.base for lock in locks)
+    return frozenset(la.digest for base in bases if base.in_registry for la in base.layers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from envgraph.errors import EnvgraphError
+from envgraph.errors import Diagnostic, EnvgraphError
 
 
 @dataclass(slots=True)
@@ -15,3 +15,11 @@ class PushReport:
     failures: list[EnvgraphError] = field(default_factory=list)
     bytes_moved: int = 0
     interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of the offers. ``adopted``: locks of others hold now, so plan again."""
+
+    adopted: bool = False
+    remarks: tuple[Diagnostic, ...] = ()

@@ -57,6 +57,7 @@ def examine(session: Session) -> list[Check]:
         check_container,
         check_docker,
         check_graphviz,
+        check_plugins,
     ]
     return [check() for check in checks]
 
@@ -225,6 +226,17 @@ def check_docker() -> Check:
     if found:
         return Check("image tools", "ok", f"{', '.join(found)} (envgraph itself needs none)")
     return Check("image tools", "ok", "none here, and envgraph needs none")
+
+
+def check_plugins() -> Check:
+    """Every plugin can be imported, and offers what this version takes."""
+    from envgraph.plugins import Plugins
+
+    plugins = Plugins()
+    broken = [found.title for found in plugins.found if found.problems]
+    if broken:
+        return Check("plugins", "remark", f"wrong: {', '.join(broken)}", "envgraph plugin check")
+    return Check("plugins", "ok", ", ".join(found.name for found in plugins.found) or "none")
 
 
 def check_graphviz() -> Check:

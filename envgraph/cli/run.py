@@ -68,6 +68,9 @@ def run_command(argv: Sequence[str]) -> tuple[int, bool]:
         no_color=asked_before_parsing(argv, "--no-color"),
         quiet=asked_before_parsing(argv, "--quiet", "-q"),
     )
+    stdout = sys.stdout
+    # What prints without being asked, a plugin or a library, must not be in the answer.
+    sys.stdout = sys.stderr or _Closed()
     try:
         code = _dispatch(argv, console)
         console.flush()
@@ -76,6 +79,8 @@ def run_command(argv: Sequence[str]) -> tuple[int, bool]:
         code, diagnostics = judge(error, argv, verbose=verbose, terminated=signals.terminated)
         report_failure(console, code, diagnostics, json=json)
         return code, not isinstance(error, Exception)
+    finally:
+        sys.stdout = stdout
 
 
 class _Closed(io.StringIO):

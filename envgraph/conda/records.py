@@ -12,7 +12,7 @@ from envgraph.conda.channels import ChannelSource
 from envgraph.model.locked import LockedPackage
 
 if TYPE_CHECKING:
-    from rattler import RepoDataRecord
+    from rattler import PackageRecord, RepoDataRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,18 @@ def repodata_record(
     package: LockedPackage, by_address: Mapping[str, ChannelSource]
 ) -> RepoDataRecord:
     """A locked package as the solver knows it, so that it can be kept."""
-    from rattler import PackageRecord, RepoDataRecord
-    from rattler.package import BuildString
+    from rattler import RepoDataRecord
 
     base = next((a for a, s in by_address.items() if s.name == package.channel), None)
+    url = f"{base}{package.subdir}/{package.file_name}" if base else package.url
+    return RepoDataRecord(package_record(package), package.file_name, url, base or package.channel)
+
+
+def package_record(package: LockedPackage) -> PackageRecord:
+    """A locked package apart from where it is."""
+    from rattler import PackageRecord
+    from rattler.package import BuildString
+
     record = PackageRecord(
         name=package.name,
         version=package.version,
@@ -67,8 +75,7 @@ def repodata_record(
     )
     if package.timestamp_ms:
         record.timestamp = datetime.fromtimestamp(package.timestamp_ms / 1000, UTC)
-    url = f"{base}{package.subdir}/{package.file_name}" if base else package.url
-    return RepoDataRecord(record, package.file_name, url, base or package.channel)
+    return record
 
 
 def candidate_of(

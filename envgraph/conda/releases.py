@@ -11,12 +11,26 @@ from typing import TYPE_CHECKING, Any
 from envgraph.conda import credentials, problems
 from envgraph.conda.channels import ChannelSource
 from envgraph.conda.gateway import open_gateway, run_async, subdirs
+from envgraph.conda.records import package_record
 from envgraph.errors import EnvgraphError
 from envgraph.model.drift import PackageStanding
 from envgraph.model.locked import LockedPackage
 
 if TYPE_CHECKING:
-    from rattler import Gateway, RepoDataRecord
+    from rattler import Gateway, MatchSpec, PackageRecord, RepoDataRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A locked package, with what its environment asks of whatever takes its place.
+
+    ``requirements`` are match specs on its name: the file's, and those of the other
+    locked packages. ``python`` are the locked ``python`` and ``python_abi``, which stay.
+    """
+
+    package: LockedPackage
+    requirements: frozenset[str] = frozenset()
+    python: tuple[LockedPackage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class ChannelQuestion:
 
     source: ChannelSource
     platform: str
-    packages: tuple[LockedPackage, ...]
+    packages: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +47,7 @@ class ChannelAnswer:
     """The standing of every package asked about; ``error`` says why there is none."""
 
     question: ChannelQuestion
-    standings: Mapping[LockedPackage, PackageStanding]
+    standings: Mapping[Wanted, PackageStanding]
     error: EnvgraphError | None = None
 
 
@@ -64,7 +78,10 @@ async def _ask(question: ChannelQuestion, gateway: Gateway) -> ChannelAnswer:
         found = await gateway.query(
             [rattler.Channel(question.source.address)],
             subdirs(question.platform),
-            [rattler.MatchSpec(name) for name in sorted({p.name for p in question.packages})],
+            [
+                rattler.MatchSpec(name)
+                for name in sorted({w.package.name for w in question.packages})
+            ],
             recursive=False,
             channel_relations="disabled",
         )
@@ -75,45 +92,102 @@ async def _ask(question: ChannelQuestion, gateway: Gateway) -> ChannelAnswer:
     by_name: dict[str, list[RepoDataRecord]] = {}
     for record in (record for records in found for record in records):
         by_name.setdefault(record.name.normalized, []).append(record)
+    fit = _Fit()
     return ChannelAnswer(
-        question, {p: _standing(p, by_name.get(p.name, [])) for p in question.packages}
+        question,
+        {w: _standing(w, by_name.get(w.package.name, []), fit) for w in question.packages},
     )
 
 
-def _standing(package: LockedPackage, records: Sequence[RepoDataRecord]) -> PackageStanding:
-    from rattler.version import Version
-
-    locked = Version(package.version)
-    newer: dict[Any, str] = {}
-    builds = set()
-    same: RepoDataRecord | None = None
-    for record in records:
-        version = record.version
-        if record.subdir == package.subdir and _stem(record.file_name) == _stem(package.file_name):
-            same = record
-        if version > locked:
-            newer.setdefault(version, str(version))
-        elif version == locked and record.build_number > package.build_number:
-            builds.add(record.build_number)
-    versions = tuple(newer[version] for version in sorted(newer))
+def _standing(wanted: Wanted, records: Sequence[RepoDataRecord], fit: _Fit) -> PackageStanding:
+    package = wanted.package
+    versions, builds, held = _newer(wanted, records, fit)
+    same = next(
+        (
+            record
+            for record in records
+            if record.subdir == package.subdir
+            and _stem(record.file_name) == _stem(package.file_name)
+        ),
+        None,
+    )
     if same is None:
-        return PackageStanding("gone", versions, len(builds))
+        return PackageStanding("gone", versions, builds, held)
     if same.file_name != package.file_name:
         # Where a channel has both formats rattler tells of one: nothing is known of ours.
-        return PackageStanding("same", versions, len(builds))
+        return PackageStanding("same", versions, builds, held)
     digest = same.sha256.hex() if same.sha256 else ""
     if not _is_same(package, same):
-        return PackageStanding("changed", versions, len(builds), digest)
+        return PackageStanding("changed", versions, builds, held, digest)
     before = _requirements(package.depends, package.constrains)
     after = _requirements(same.depends, same.constrains)
     return PackageStanding(
         "same",
         versions,
-        len(builds),
+        builds,
+        held,
         digest,
         tuple(sorted(before - after)),
         tuple(sorted(after - before)),
     )
+
+
+def _newer(
+    wanted: Wanted, records: Sequence[RepoDataRecord], fit: _Fit
+) -> tuple[tuple[str, ...], int, int]:
+    """Newer versions that fit, the number of newer builds, and of versions that do not fit."""
+    from rattler.version import Version
+
+    locked = Version(wanted.package.version)
+    newer: dict[Any, str] = {}
+    beyond = set()
+    builds = set()
+    for record in records:
+        version = record.version
+        later = version == locked and record.build_number > wanted.package.build_number
+        if not (version > locked or later):
+            continue
+        if not fit(wanted, record):
+            beyond.add(version)
+        elif later:
+            builds.add(record.build_number)
+        else:
+            newer.setdefault(version, str(version))
+    held = {version for version in beyond if version not in newer and version != locked}
+    return tuple(newer[version] for version in sorted(newer)), len(builds), len(held)
+
+
+class _Fit:
+    """Whether a record could take a locked package's place; remembers what it parsed."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, MatchSpec | None] = {}
+
+    def __call__(self, wanted: Wanted, record: RepoDataRecord) -> bool:
+        if not all(self._matches(text, record) for text in wanted.requirements):
+            return False
+        for python in wanted.python:
+            for text in record.depends:
+                named = text.partition(" ")[0] == python.name
+                if named and not self._matches(text, package_record(python)):
+                    return False
+        return True
+
+    def _matches(self, text: str, record: PackageRecord) -> bool:
+        if text not in self._specs:
+            self._specs[text] = _match_spec(text)
+        spec = self._specs[text]
+        return spec is None or spec.matches(record)
+
+
+def _match_spec(text: str) -> MatchSpec | None:
+    """The requirement; None for one that rattler does not read: it excludes nothing."""
+    import rattler
+
+    try:
+        return rattler.MatchSpec(text, strict=False)
+    except Exception:
+        return None
 
 
 def _stem(file_name: str) -> str:

@@ -92,57 +92,78 @@ def _base(item: Locked, policy: DriftPolicy, now: datetime) -> list[Finding]:
 
 
 def _packages(item: Locked, policy: DriftPolicy) -> list[Finding]:
-    found = []
-    nested = nested_releases = 0
+    found: list[Finding] = []
+    nested: list[int] = []
     for package, standing in item.packages.items():
-
-        def note(code: str, severity: Severity, old: str, new: str, summary: str,
-                 behind: int = 0, package: LockedPackage = package) -> None:  # fmt: skip
-            name = package.name if package.manager == "conda" else f"{package.name} (pip)"
-            found.append(
-                Finding(
-                    code, severity, item.environment, item.version, name, old, new, summary,
-                    behind=behind,
-                )
-            )  # fmt: skip
-
-        where = package.channel or "the index"
-        if standing.state == "gone":
-            text = f"{package.version} {package.build}".strip()
-            note("package-gone", "error", package.version, standing.newest,
-                 f"{text} was withdrawn from {where}")  # fmt: skip
-        elif standing.state == "changed":
-            note("package-changed", "error", f"sha256:{package.sha256.hex}",
-                 f"sha256:{standing.sha256}" if standing.sha256 else "",
-                 f"{package.file_name} in {where} has other bytes than the lock")  # fmt: skip
-        elif standing.removed or standing.added:
-            note("package-patched", "warning", "; ".join(standing.removed),
-                 "; ".join(standing.added), f"{package.version}: {_patched(standing)}")  # fmt: skip
+        found += _package(item, package, standing)
         if standing.behind <= policy.max_behind:
             continue
         if package.direct:
-            note("behind", "error" if policy.file and policy.max_behind else "info",
-                 package.version, standing.newest or package.version,
-                 _behind(standing, policy), standing.behind)  # fmt: skip
+            found.append(_behind(item, package, standing, policy))
         else:
-            nested, nested_releases = nested + 1, nested_releases + standing.behind
+            nested.append(standing.behind)
     if nested:
-        packages = f"{nested} nested package{'s have' if nested > 1 else ' has'}"
-        releases = f"{nested_releases} newer release{'s' if nested_releases > 1 else ''}"
+        packages = f"{len(nested)} nested package{'s have' if len(nested) > 1 else ' has'}"
+        releases = f"{sum(nested)} newer release{'s' if sum(nested) > 1 else ''}"
         found.append(
             Finding(
-                "behind-nested", "info", item.environment, item.version, "nested packages", "",
-                "", f"{packages} {releases}", behind=nested_releases,
+                "behind-nested", "info", item.environment, item.version, "nested packages",
+                "", "", f"{packages} {releases}", behind=sum(nested),
             )
         )  # fmt: skip
     return found
 
 
-def _behind(standing: PackageStanding, policy: DriftPolicy) -> str:
+def _package(item: Locked, package: LockedPackage, standing: PackageStanding) -> list[Finding]:
+    """What became of the very archive that is locked: one finding, or none."""
+    where = package.channel or "the index"
+    severity: Severity = "error"
+    if standing.state == "gone":
+        code, old, new = "package-gone", package.version, standing.newest
+        summary = f"{package.version} {package.build}".strip() + f" was withdrawn from {where}"
+    elif standing.state == "changed":
+        code, old = "package-changed", f"sha256:{package.sha256.hex}"
+        new = f"sha256:{standing.sha256}" if standing.sha256 else ""
+        summary = f"{package.file_name} in {where} has other bytes than the lock"
+    elif standing.removed or standing.added:
+        code, severity = "package-patched", "warning"
+        old, new = "; ".join(standing.removed), "; ".join(standing.added)
+        summary = f"{package.version}: {_patched(standing)}"
+    else:
+        return []
+    return [
+        Finding(
+            code, severity, item.environment, item.version, _title(package), old, new, summary
+        )
+    ]  # fmt: skip
+
+
+def _title(package: LockedPackage) -> str:
+    return package.name if package.manager == "conda" else f"{package.name} (pip)"
+
+
+def _behind(
+    item: Locked, package: LockedPackage, standing: PackageStanding, policy: DriftPolicy
+) -> Finding:
     count = standing.behind
-    kind = "version" if standing.versions else "build"
-    text = f"{count} newer {kind}{'s' if count > 1 else ''}"
-    return text + (f", and the policy allows {policy.max_behind}" if policy.max_behind else "")
+    summary = f"{count} newer {'version' if standing.versions else 'build'}"
+    summary += "s" if count > 1 else ""
+    if standing.held:
+        summary += f", and {standing.held} that the requirements exclude"
+    if policy.max_behind:
+        summary += f"; the policy allows {policy.max_behind}"
+    return Finding(
+        "behind",
+        "error" if policy.max_behind else "info",
+        item.environment,
+        item.version,
+        _title(package),
+        package.version,
+        standing.newest or package.version,
+        summary,
+        behind=count,
+        held=standing.held,
+    )
 
 
 def _patched(standing: PackageStanding) -> str:

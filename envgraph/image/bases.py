@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from envgraph.api.events import Event
-from envgraph.errors import IntegrityError, ResolveError
+from envgraph.errors import EnvgraphError, IntegrityError, ResolveError
 from envgraph.image.compress import Decompressed, open_gzip, open_zstd
 from envgraph.lock.images import ResolvedBase
 from envgraph.model.locked import BaseLayer, LockedBase
@@ -102,14 +102,16 @@ def ensure_base(
     bases: Iterable[LockedBase],
     source: LayerSource,
     *,
+    others: Sequence[LayerSource] = (),
     mapper: Mapper = map,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> tuple[Digest, ...]:
     """Make every layer of these bases be in the store; the digests that were fetched now.
 
     Each layer is fetched once, verified (digest, size, DiffID) and durable on its own: what
-    was fetched before an error stays. The caller holds a lease. ``on_event`` is told of
-    each layer, from any thread that ``mapper`` has.
+    was fetched before an error stays. ``others`` are tried, in order, for what ``source``
+    cannot give. The caller holds a lease. ``on_event`` is told of each layer, from any
+    thread that ``mapper`` has.
 
     ResolveError: a base on disk is incomplete, or its registry no longer has the layer;
     OfflineError, RegistryError and IntegrityError as the registry has it.
@@ -122,7 +124,14 @@ def ensure_base(
             raise _not_copied(base, layer)
 
     def fetch(item: _Wanted) -> Digest:
-        return _fetch_layer(store, source, *item, on_event)
+        base, layer = item
+        try:
+            return _fetch_layer(store, source, base, layer, on_event)
+        except EnvgraphError:
+            for other in others:
+                with suppress(EnvgraphError):
+                    return _fetch_layer(store, other, base, layer, on_event)
+            raise
 
     return tuple(mapper(fetch, todo))
 

@@ -1,16 +1,21 @@
 """Compressed frames: the only importer of zstandard and isal.
 
-A layer is a sequence of independent frames (zstd frames or gzip members). Their
-parameters are fixed here and never depend on the machine, on threads or on how
-the input was cut, so that equal content gives equal compressed bytes for equal
-:attr:`Compression.key`.
+A layer is a sequence of independent frames (zstd frames or gzip members), each of at
+most :data:`FRAME` bytes of content and compressed at once. Their parameters are fixed
+here and never depend on the machine, on threads or on how the input was cut, so that
+equal content gives equal compressed bytes for equal :attr:`Compression.key`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Literal, Protocol, cast
+
+FRAME: Final = 8 << 20
+"""Bytes of content in one frame at most. In one piece, because zstd searches what it is
+given as a stream for its history in two places, which takes a fifth longer; and no
+more, because a frame in the making is held in memory."""
 
 ZSTD_LEVEL: Final = 3
 _ZSTD_PARAMETERS: Final = {
@@ -30,21 +35,11 @@ _ZSTD_PARAMETERS: Final = {
 }
 GZIP_LEVEL: Final = 1
 _GZIP_WBITS: Final = 31
+FRAMES: Final = 2
+"""How content is cut into frames; ``envgraph/image/README.md`` says why for each number."""
 _READ: Final = 1 << 17
 MAX_WINDOW: Final = 1 << 27
 """128 MiB: the largest window that zstd's levels (22 included) ask for."""
-
-
-class Compressor(Protocol):
-    """One frame in the making; used from one thread at a time."""
-
-    def compress(self, data: Any, /) -> bytes:
-        """Take more content, return what is ready."""
-        ...
-
-    def flush(self) -> bytes:
-        """End the frame, return the rest."""
-        ...
 
 
 class Decompressed(Protocol):
@@ -65,29 +60,33 @@ class Compression:
 
     @property
     def key(self) -> str:
-        """``zstd 1.5.7 level 3 frames 1``: equal keys promise equal bytes."""
-        return f"{self.name} {self.version} level {self.level} frames 1"
+        """``zstd 1.5.7 level 3 frames 2``: equal keys promise equal bytes."""
+        return f"{self.name} {self.version} level {self.level} frames {FRAMES}"
 
     @property
     def media_type(self) -> str:
         """The OCI media type of a layer that is compressed so."""
         return f"application/vnd.oci.image.layer.v1.tar+{self.name}"
 
-    def compressor(self) -> Compressor:
-        """Begin a new frame."""
+    def frame(self, data: bytes | bytearray | memoryview) -> bytes:
+        """``data``, at most :data:`FRAME` bytes, as one whole frame."""
+        if len(data) > FRAME:
+            raise ValueError(f"a frame of {len(data)} bytes")
         if self.name == "zstd":
             import zstandard
 
+            # A new one each time: what came before has no part in the bytes.
             parameters = zstandard.ZstdCompressionParameters(**_ZSTD_PARAMETERS)
-            return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+            return zstandard.ZstdCompressor(compression_params=parameters).compress(data)
         from isal import isal_zlib
 
-        return cast(Compressor, isal_zlib.compressobj(self.level, isal_zlib.DEFLATED, _GZIP_WBITS))
+        member = isal_zlib.compressobj(self.level, isal_zlib.DEFLATED, _GZIP_WBITS)
+        return member.compress(data) + member.flush()
 
-    def frame(self, data: bytes) -> bytes:
-        """``data`` as one whole frame."""
-        compressor = self.compressor()
-        return compressor.compress(data) + compressor.flush()
+    def frames(self, data: bytes) -> Iterator[bytes]:
+        """``data`` as frames, cut where :class:`LayerWriter` cuts; empty is one frame too."""
+        for start in range(0, max(len(data), 1), FRAME):
+            yield self.frame(data[start : start + FRAME])
 
     def open(self, source: BinaryIO) -> Decompressed:
         """The content of all frames in ``source``, with bounded memory."""

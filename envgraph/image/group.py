@@ -15,11 +15,13 @@ from envgraph.errors import InputError, IntegrityError
 from envgraph.image import tarwrite
 from envgraph.image.compress import Decompressed
 from envgraph.image.content import LayerContent
-from envgraph.image.layerwriter import PIECE, Write, head_names
+from envgraph.image.layerwriter import Write, head_names
 from envgraph.image.options import LayerOptions
 from envgraph.image.zipread import Slice
 from envgraph.model.locked import LockedPackage
 from envgraph_store.digest import Digest
+
+_PIECE: Final = 1 << 20
 
 FIRST_THRESHOLD: Final = 1 << 16
 """T: archives of this many bytes or more have a layer of their own, if that fits.
@@ -111,10 +113,12 @@ def write_group(
     head = b"".join(
         tarwrite.directory_header(name) for name in head_names(options.inner, directories)
     )
-    frame = compression.frame(head)
-    write(frame)
     raw_hash = hashlib.sha256(head)
-    raw, size = len(head), len(frame)
+    raw, head_size = len(head), 0
+    for frame in compression.frames(head):
+        write(frame)
+        head_size += len(frame)
+    size = head_size
     for content, file in members:
         if content.media_type != compression.media_type:
             raise IntegrityError("a member's layer is compressed in another way")
@@ -134,7 +138,7 @@ def write_group(
         raw_size=raw + len(tarwrite.END),
         size=size + len(trailer),
         head_raw=len(head),
-        head_size=len(frame),
+        head_size=head_size,
         media_type=compression.media_type,
         files=sum(content.files for content, _ in members),
         directories=directories,
@@ -165,7 +169,7 @@ class _Tee:
 
 def _hash_raw(source: Decompressed, raw_hash: Any) -> int:
     """Add all of ``source`` to the hash; its length."""
-    buffer = bytearray(PIECE)
+    buffer = bytearray(_PIECE)
     view = memoryview(buffer)
     total = 0
     try:

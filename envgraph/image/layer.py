@@ -192,16 +192,16 @@ class _Assembly:
                     "is a text file with a placeholder of more than 256 MiB",
                     entry=member.name,
                 )
-            data = tar.content()
+            data = tar.view()
             sha256 = hashlib.sha256(data).hexdigest()
             self._check(sha256, path)
             in_prefix = sha256
             if path.placeholder:
-                data = self._replace(data, path)
+                data = self._replace(bytes(data), path)
                 in_prefix = hashlib.sha256(data).hexdigest()
             writer.add_file(path.target, data, executable=member.executable)
             if source:
-                self._add_bytecode(writer, path, data)
+                self._add_bytecode(writer, path, bytes(data))
         else:
             sha256, in_prefix = self._stream(writer, tar, member, path)
         self.files[path.source] = (sha256, size, member.executable, path.target)

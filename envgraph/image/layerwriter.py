@@ -1,4 +1,4 @@
-"""Write a layer as a stream: headers of directories, files, end; three frames, two hashes."""
+"""Write a layer as a stream: headers of directories, files, end; in frames, with two hashes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Final
 
 from envgraph.image import tarwrite
 from envgraph.image.archive_errors import ArchiveError, Reason, shown
+from envgraph.image.compress import FRAME
 from envgraph.image.content import LayerContent
 from envgraph.image.options import LayerOptions
 from envgraph_store.digest import Digest
-
-PIECE: Final = 1 << 20
-"""Bytes given to hashlib and the compressor at once, so that they run without the GIL."""
 
 ENV_VARS: Final = "etc/conda/env_vars.d/"
 ACTIVATE: Final = "etc/conda/activate.d/"
 DEACTIVATE: Final = "etc/conda/deactivate.d/"
 _SCRIPT_ENDS: Final = ("-pre-link.sh", "-post-link.sh")
 _MAX_NOTED: Final = 5
+_MAX_SPARE: Final = 8
+_SPARE: Final[list[bytearray]] = []
+"""Buffers of finished layers, used again: memory is slow when it is touched first."""
 
 Write = Callable[[bytes], object]
 
@@ -44,7 +45,10 @@ class LayerWriter:
     """One layer. Give files in the order they shall have, then :meth:`finish`.
 
     Paths are below the prefix. ``directories`` (with their parents) make the first
-    frame; a file whose directory is not among them is a programming error.
+    frames; a file whose directory is not among them is a programming error.
+
+    A frame is gathered in one buffer, then hashed and compressed at once: both leave
+    other threads alone meanwhile, and see nothing of how the bytes arrived.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class LayerWriter:
         self._options = options
         self._write = write
         self._hash = hashlib.sha256()
-        self._buffer = bytearray()
+        self._buffer = _SPARE.pop() if _SPARE else bytearray(FRAME)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
         self._raw = 0
         self._size = 0
         self._root = (inner + "/").encode() if inner else b""
@@ -68,24 +74,19 @@ class LayerWriter:
         self._env_documents: dict[str, bytes] = {}
         own = set(directories)
         self.directories = tuple(sorted(own | parents_of(own)))
-        self._compressor = options.compression.compressor()
         for name in head_names(inner, self.directories):
             self._put(tarwrite.directory_header(name))
         self._end_frame()
         self.head_raw, self.head_size = self._raw, self._size
-        self._compressor = options.compression.compressor()
 
-    def add_file(self, path: str, data: bytes, *, executable: bool = False) -> None:
+    def add_file(self, path: str, data: bytes | memoryview, *, executable: bool = False) -> None:
         """A whole file."""
         size = len(data)
-        buffer = self._buffer
-        buffer += tarwrite.file_header(self._name(path), size, executable=executable)
-        buffer += data
-        buffer += tarwrite.padding(size)
-        if len(buffer) >= PIECE:
-            self._flush()
+        self._put(tarwrite.file_header(self._name(path), size, executable=executable))
+        self._put(data)
+        self._put(tarwrite.padding(size))
         if path.startswith(ENV_VARS) and path.endswith(".json"):
-            self._env_documents[path] = data
+            self._env_documents[path] = bytes(data)
 
     def begin_file(self, path: str, size: int, *, executable: bool) -> None:
         """A file whose ``size`` bytes come by :meth:`feed`, then :meth:`end_file`."""
@@ -93,10 +94,7 @@ class LayerWriter:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Bytes of the current file."""
-        buffer = self._buffer
-        buffer += data
-        if len(buffer) >= PIECE:
-            self._flush()
+        self._put(data)
 
     def end_file(self, size: int) -> None:
         """The current file is complete."""
@@ -122,6 +120,9 @@ class LayerWriter:
         self._raw += len(tarwrite.END)
         self._hash.update(tarwrite.END)
         self._out(self._options.compression.frame(tarwrite.END))
+        self._view.release()  # what comes after this is a ValueError
+        if len(_SPARE) < _MAX_SPARE:
+            _SPARE.append(self._buffer)
         paths = tuple(sorted(self._paths))
         env_vars, bad = environment_of(self._env_documents)
         return LayerContent(
@@ -149,30 +150,32 @@ class LayerWriter:
         self._paths.append(path)
         return self._root + _raw(path)
 
-    def _put(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) >= PIECE:
-            self._flush()
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
+        filled = self._filled
+        end = filled + len(data)
+        if end > FRAME:
+            self._put_across(data)
+            return
+        self._view[filled:end] = data
+        self._filled = end
 
-    def _flush(self) -> None:
-        """Hand on whole pieces: the compressor never sees how the bytes arrived."""
-        buffer = self._buffer
-        whole = len(buffer) - len(buffer) % PIECE
-        with memoryview(buffer) as view:
-            for start in range(0, whole, PIECE):
-                self._hand_on(view[start : start + PIECE])
-        del buffer[:whole]
-
-    def _hand_on(self, piece: memoryview | bytearray) -> None:
-        self._raw += len(piece)
-        self._hash.update(piece)
-        self._out(self._compressor.compress(piece))
+    def _put_across(self, data: bytes | bytearray | memoryview) -> None:
+        """Fill the frame up; one that is full ends when more comes."""
+        left = memoryview(data)
+        while left:
+            if self._filled == FRAME:
+                self._end_frame()
+            take = min(len(left), FRAME - self._filled)
+            self._view[self._filled : self._filled + take] = left[:take]
+            self._filled += take
+            left = left[take:]
 
     def _end_frame(self) -> None:
-        self._flush()
-        self._hand_on(self._buffer)
-        self._buffer.clear()
-        self._out(self._compressor.flush())
+        content = self._view[: self._filled]
+        self._raw += self._filled
+        self._filled = 0
+        self._hash.update(content)
+        self._out(self._options.compression.frame(content))
 
     def _out(self, data: bytes) -> None:
         if data:

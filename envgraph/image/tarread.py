@@ -172,11 +172,15 @@ class TarReader:
 
     def content(self) -> bytes:
         """The current member's bytes at once; the caller has looked at its size."""
+        return bytes(self.view())
+
+    def view(self) -> memoryview | bytes:
+        """Like :meth:`content`, without a copy where it can be: valid until the next read."""
         take = self._unread
         if take <= self._end - self._start:
             self._unread = 0
             self._start += take
-            return bytes(self._view[self._start - take : self._start])
+            return self._view[self._start - take : self._start]
         return b"".join(bytes(piece) for piece in self.pieces())
 
     def _skip(self) -> None:

@@ -36,8 +36,8 @@ from envgraph.model.oci import (
 from envgraph.refresh.observe import Observer, base_blobs, image_record, layer_record
 from envgraph.registry.artifacts import (
     ENVIRONMENT_TYPE,
-    Contents,
     EnvironmentRecord,
+    fetch_parts,
     read_contents,
     read_environment,
 )
@@ -69,6 +69,8 @@ class Wanted:
     repository: str
     digest: Digest
     platforms: Mapping[str, Platform]
+    images: Mapping[str, Digest] = field(default_factory=dict)
+    """What each platform's image has to be, where a record says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,18 @@ class _Opened:
 class Puller:
     """Pulls images of one registry into a store; every method may be called from any thread."""
 
-    def __init__(self, store: Store, remote: Remote) -> None:
-        """Bind; asks nothing."""
+    def __init__(self, store: Store, remote: Remote, *, whole_bases: bool = False) -> None:
+        """Bind; asks nothing.
+
+        ``whole_bases``: layers of bases that the store could do without come too, as far
+        as the registry has them.
+        """
+        self._whole_bases = whole_bases
         self._store = store
         self._remote = remote
         self._lock = threading.Lock()
         self._opened: dict[NodeKey, _Opened] = {}
+        self._known: dict[NodeKey, Mapping[Digest, bytes]] = {}
         self._layers: dict[tuple[Digest, NodeKey], Layer] = {}
         self._read: dict[NodeKey, StoredLayer] = {}
         self.bytes_fetched = 0
@@ -116,18 +124,20 @@ class Puller:
         """
         repository = self._remote.repository(wanted.repository)
         opened = _Opened(wanted)
-        data = repository.get_manifest(str(wanted.digest))
+        final = repository.get_manifest(str(wanted.digest))
         what = f"{self._remote.title}: image {wanted.digest}"
-        document = read_document(data.data, data.media_type, what)
+        document = read_document(final.data, final.media_type, what)
         if isinstance(document, Index):
-            opened.index = data.data
+            opened.index = final.data
             self._open_index(repository, document, opened, what)
         elif len(wanted.platforms) == 1:
             [platform] = wanted.platforms
-            opened.manifests[platform] = (data.data, document)
+            opened.manifests[platform] = (final.data, document)
         if set(opened.manifests) != set(wanted.platforms):
             raise _wrong(what, "it is not for the platforms of the lock")
-        for platform, (_, manifest) in opened.manifests.items():
+        for platform, (data, manifest) in opened.manifests.items():
+            if wanted.images and wanted.images.get(platform) != Digest.of(data):
+                raise _wrong(what, f"the image for {platform} is not the version's")
             self._note_layers(wanted, wanted.platforms[platform], manifest, what)
         self._base_documents(repository, opened)
         with self._lock:
@@ -169,6 +179,9 @@ class Puller:
             for key, descriptor in zip(nodes.layers, ours, strict=False)
         ]
         needed = set(base_blobs(base))
+        if self._whole_bases:
+            layers = {layer.digest for layer in base.layers}
+            needed |= layers - self._remote.repository(wanted.repository).missing(layers)
         found += [
             Layer(
                 wanted.repository,
@@ -190,13 +203,23 @@ class Puller:
                     continue
                 self._layers.setdefault((layer.descriptor.digest, layer.node.key), layer)
 
+    def know(self, wanted: Wanted, documents: Mapping[Digest, bytes]) -> None:
+        """Take documents of bases that came with a record: they need not be asked for."""
+        with self._lock:
+            self._known[wanted.key] = documents
+
     def _base_documents(self, repository: RetryingRepository, opened: _Opened) -> None:
         """Config and manifest of each base: from the store, else out of the record."""
         wanted = opened.wanted
+        opened.base_documents |= self._known.get(wanted.key, {})
         missing = set()
         for platform in wanted.platforms.values():
             base = platform.lock.base
-            named = [d for d in (base.config, base.manifest) if d is not None]
+            named = [
+                d
+                for d in (base.config, base.manifest)
+                if d is not None and d not in opened.base_documents
+            ]
             lacking = self._store.blobs.missing(named)
             missing |= lacking
             for digest in named:
@@ -329,18 +352,7 @@ def fetch_record(
     what = f"{remote.title}: {repository.name}:{reference}"
     manifest = repository.get_manifest(reference)
     contents = read_contents(manifest.data, ENVIRONMENT_TYPE, what)
-    return read_environment(contents, fetch_blobs(repository, contents), what)
-
-
-def fetch_blobs(repository: RetryingRepository, contents: Contents) -> dict[Digest, bytes]:
-    """The documents of an artifact; each is bounded, and verified while it is read."""
-    blobs: dict[Digest, bytes] = {}
-    for part in contents.all:
-        if part.digest in blobs:
-            continue
-        with repository.open_blob(part.digest, part.size) as body:
-            blobs[part.digest] = body.read(part.size + 1)
-    return blobs
+    return read_environment(contents, fetch_parts(repository, contents), what)
 
 
 def _wrong(what: str, why: str) -> IntegrityError:

@@ -1,4 +1,4 @@
-"""Find the lock of an environment: committed file, then store, then a solve.
+"""Find the lock of an environment: committed file, store, registry, or else a solve.
 
 The order is fixed: what was pinned once is found again before anything is asked
 of a channel, so a channel that moved on, or is gone, changes nothing.
@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
-from envgraph.lock.follow import BaseFollower, Mode, MovingBases
+from envgraph.lock.follow import BaseFollower, Mode, MovingBases, SavedLocks, has_moved
+from envgraph.lock.make import LockMaker
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -24,10 +25,15 @@ from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
-if TYPE_CHECKING:
-    from envgraph.lock.images import ResolvedBase
+Origin = Literal["committed", "edited", "store", "registry", "new"]
 
-Origin = Literal["committed", "edited", "store", "new"]
+
+class PinSource(Protocol):
+    """Where other machines leave their pins."""
+
+    def find(self, definition: Digest, pin_key: Digest, /) -> LockedEnvironment | None:
+        """The lock that holds for a pin key; None where none is known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +83,6 @@ class _Committed:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SavedLocks:
-    """What a saved plan settled: locks that it solved, and locks whose base it moved."""
-
-    solved: Mapping[Digest, LockedEnvironment] = field(default_factory=dict)
-    """By pin key."""
-
-    moves: Mapping[tuple[str, Digest], LockedEnvironment] = field(default_factory=dict)
-    """By environment and pin key: they beat the lockfile and the pin."""
-
-    documents: Mapping[Digest, bytes] = field(default_factory=dict)
-
-    def documents_of(self, base: LockedBase) -> dict[Digest, bytes]:
-        """Manifest and config of a base, as far as they were saved."""
-        parts = (base.manifest, base.config)
-        return {part: self.documents[part] for part in parts if part and part in self.documents}
-
-
 def lockfile_path(root: str | Path, name: str) -> Path:
     """``locks/<name>.conda-lock.yml`` below the workspace, the name escaped."""
     return Path(root) / "locks" / f"{escape_name(name)}.conda-lock.yml"
@@ -122,11 +110,13 @@ class LockFinder:
         saved: SavedLocks | None = None,
         bases: Callable[[], MovingBases] | None = None,
         moving: Mode = "freeze",
+        shared: PinSource | None = None,
     ) -> None:
         """Bind the parts; opens nothing.
 
         ``bases`` gives what resolves base images in registries; ``moving`` says what to
         do about their tags when they have moved. A saved plan has settled that.
+        ``shared``: the pins of other machines, asked where neither file nor store has one.
         """
         self._config = config
         self._store = store
@@ -137,6 +127,8 @@ class LockFinder:
         mode: Mode = "freeze" if saved is not None else moving
         self._follower = BaseFollower(mode, bases, offline=offline, now=now)
         self._bases = bases
+        self._shared = shared
+        self._maker = LockMaker(config, store, offline=offline, now=now, bases=bases)
 
     def find(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -151,10 +143,12 @@ class LockFinder:
         for platform in platforms:
             key = pin_key_of(spec, platform, self._config, definition)
             lock = self._known(spec.name, key, platform, committed)
+            lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
-                lock, more = self._solve(spec, definition, platform, previous)
-                diagnostics += more
+                made = self._maker.make_once(spec, key, definition, platform, previous)
+                lock = FoundLock(made.lock, "new", False, made.documents)
+                diagnostics += made.remarks
             lock, more = self._moved(spec, lock)
             diagnostics += more
             found[platform] = lock
@@ -203,7 +197,8 @@ class LockFinder:
         self, spec: EnvironmentSpec, lock: LockedEnvironment, names: frozenset[str]
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
         """A new generation of a lock in which only ``names`` (and what they force) moved."""
-        return self._solve(spec, lock.definition, lock.platform, lock, lock.base, names)
+        made = self._maker.make(spec, lock.definition, lock.platform, lock, lock.base, names)
+        return FoundLock(made.lock, "new", False, made.documents), made.remarks
 
     def update_base(
         self, spec: EnvironmentSpec, found: FoundLock
@@ -240,7 +235,7 @@ class LockFinder:
             return FoundLock(rebased.lock, "new", False, documents, before), remarks
         return replace(found, available=rebased.lock.base), (
             *remarks,
-            _base_moved(spec, before, rebased.lock.base),
+            has_moved(spec, before, rebased.lock.base),
         )
 
     def _known(
@@ -268,6 +263,10 @@ class LockFinder:
             return FoundLock(pinned, "store", True)
         return None
 
+    def _shared_pin(self, definition: Digest, key: Digest) -> FoundLock | None:
+        lock = None if self._shared is None else self._shared.find(definition, key)
+        return None if lock is None else FoundLock(lock, "registry", False)
+
     def _committed(self, name: str) -> _Committed:
         path = lockfile_path(self._config.root, name)
         try:
@@ -289,63 +288,6 @@ class LockFinder:
             return {platform: self._pins.read(record) for platform, record in known.locks.items()}
         except StoreError:
             return None
-
-    def _solve(
-        self,
-        spec: EnvironmentSpec,
-        definition: Digest,
-        platform: str,
-        previous: LockedEnvironment | None,
-        base: LockedBase | None = None,
-        update: frozenset[str] = frozenset(),
-    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
-        from envgraph.lock.keep import StoredPackages
-        from envgraph.lock.resolve import lock_environment
-
-        if previous is not None and previous.base.reference == (spec.image or "scratch"):
-            # A change of packages is no reason to take another base (`base_images: freeze`).
-            base = base or previous.base
-        resolved = None
-        if base is None:
-            resolved = self._resolve_base(spec, platform)
-            base = resolved.locked
-        outcome = lock_environment(
-            spec,
-            platform,
-            self._config,
-            base=base,
-            definition=definition,
-            previous=previous,
-            update=None if previous is None else update,
-            offline=self._offline,
-            now=self._now,
-            packages=StoredPackages(self._store),
-        )
-        said = outcome.diagnostics
-        if not update:  # the plan lists every change; nobody asked for an update
-            said = tuple(d for d in said if d.code != "update-moved")
-        if resolved is None:
-            return FoundLock(outcome.lock, "new", False), said
-        found = FoundLock(outcome.lock, "new", False, resolved.documents)
-        return found, (*resolved.remarks, *said)
-
-    def _resolve_base(self, spec: EnvironmentSpec, platform: str) -> ResolvedBase:
-        from envgraph.lock.images import resolve_base
-
-        image = spec.image or "scratch"
-        bases = None if self._bases is None else self._bases()
-        return resolve_base(image, spec.image_path, platform, registry=bases)
-
-
-def _base_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
-    return Diagnostic(
-        "base-moved",
-        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
-        "the pinned base stays until you say otherwise (`base_images: ask`)",
-        spec.source,
-        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
-        "warning",
-    )
 
 
 def _edited(path: Path) -> Diagnostic:

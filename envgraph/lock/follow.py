@@ -7,8 +7,8 @@ body; one that has not moved costs nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -20,6 +20,7 @@ from envgraph_store.digest import Digest
 if TYPE_CHECKING:
     from envgraph.lock.images import RegistryResolver, ResolvedBase
     from envgraph.model.oci import Platform
+    from envgraph.model.spec import EnvironmentSpec
 
 Mode = Literal["freeze", "follow", "ask"]
 _NOT_ASKED: Final = Diagnostic(
@@ -52,6 +53,24 @@ class Rebased:
 
     lock: LockedEnvironment
     base: ResolvedBase
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLocks:
+    """What a saved plan settled: locks that it solved, and locks whose base it moved."""
+
+    solved: Mapping[Digest, LockedEnvironment] = field(default_factory=dict)
+    """By pin key."""
+
+    moves: Mapping[tuple[str, Digest], LockedEnvironment] = field(default_factory=dict)
+    """By environment and pin key: they beat the lockfile and the pin."""
+
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+
+    def documents_of(self, base: LockedBase) -> dict[Digest, bytes]:
+        """Manifest and config of a base, as far as they were saved."""
+        parts = (base.manifest, base.config)
+        return {part: self.documents[part] for part in parts if part and part in self.documents}
 
 
 def rebase_lock(
@@ -143,4 +162,16 @@ def _unknown(base: LockedBase, error: EnvgraphError) -> Diagnostic:
         "what is pinned is used as it is",
         hint=first.hint,
         severity="warning",
+    )
+
+
+def has_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
+    """The remark of ``base_images: ask``."""
+    return Diagnostic(
+        "base-moved",
+        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
+        "the pinned base stays until you say otherwise (`base_images: ask`)",
+        spec.source,
+        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
+        "warning",
     )

@@ -38,7 +38,7 @@ from envgraph.model.reference import (
 )
 from envgraph_store.digest import Digest
 
-_GONE: Final = "put that image back, or write another one as `image:` to lock it anew"
+_GONE: Final = "put that image back, or lock what is there now: `envgraph lock --update-base`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ class Pins:
 
         ``documents`` are manifests and configs of their bases. All of it is one durable
         batch. A pin that already names the same lock is left alone; another lock under the
-        same key (an update, an accepted edit) moves the pin, and the old blob stays named by
-        the versions that used it.
+        same key (an update, an accepted edit, a lock that holds elsewhere) moves the pin, and
+        it goes on naming the old ones as its generations.
         """
         saved: dict[str, dict[str, Digest]] = {}
         moved: set[str] = set()
@@ -100,7 +100,10 @@ class Pins:
                     if pin in moved or (ref is not None and ref.value["lock"] == str(record)):
                         continue
                     moved.add(pin)
-                    value = {"lock": str(record), "created": lock.created}
+                    value: dict[str, Any] = {"lock": str(record), "created": lock.created}
+                    if ref is not None:
+                        older = [ref.value["lock"], *ref.value.get("generations", ())]
+                        value["generations"] = [text for text in older if text != str(record)]
                     batch.set_ref(pin, value, expected=None if ref is None else ref.generation)
             batch.commit()
         return saved

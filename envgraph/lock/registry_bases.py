@@ -1,8 +1,8 @@
 """Base images in registries: a tag becomes a digest, once, and all that it names is checked.
 
 Manifest and config are read; of the layers nothing but what these two say. What was
-asked is remembered as long as the object lives, failures too: a thousand environments on
-one tag ask once, and a registry that is down is waited for once.
+asked is remembered until :meth:`RegistryBases.forget`, failures too: a thousand
+environments on one tag ask once, and a registry that is down is waited for once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from envgraph.model.reference import RegistryReference, parse_registry_reference
 from envgraph_store.digest import Digest, DigestError
 
 if TYPE_CHECKING:
-    from envgraph.registry.remotes import Remotes
+    from envgraph.registry.remotes import Remote, Remotes
 
 _T = TypeVar("_T")
 _PLATFORM_HINT: Final = "name an image that is there for every platform, or change `platforms:`"
@@ -54,6 +54,13 @@ class RegistryBases:
         self._repositories: dict[tuple[str, str], BaseRepository] = {}
         self._known: dict[object, object] = {}
         self._down: dict[str, EnvgraphError] = {}
+
+    def forget(self) -> None:
+        """What was answered so far may have changed: the next question is asked anew."""
+        with self._lock:
+            self._repositories.clear()
+            self._known.clear()
+            self._down.clear()
 
     def resolve(self, reference: RegistryReference, platform: Platform) -> ResolvedBase:
         """The image that the reference means now; a digest beats the tag beside it.
@@ -178,6 +185,25 @@ class RegistryBases:
                 repository = remotes.for_host(reference.domain).repository(reference.repository)
                 self._repositories[key] = BaseRepository(repository, "/".join(key))
             return self._repositories[key]
+
+
+class KeptLayers:
+    """The layers of bases as a registry of ours keeps them, with the images on them."""
+
+    def __init__(self, remote: Callable[[], Remote | None], repository: str) -> None:
+        """Bind; ``remote`` is called when a layer is asked for."""
+        self._remote = remote
+        self._repository = repository
+
+    @contextmanager
+    def open_layer(self, base: LockedBase, layer: BaseLayer) -> Iterator[BinaryIO]:
+        """The bytes of a layer; NotFoundError where there is no registry, or no such layer."""
+        remote = self._remote()
+        if remote is None:
+            raise NotFoundError("the workspace has no registry")
+        repository = remote.repository(self._repository)
+        with repository.open_blob(layer.digest, layer.size) as body:
+            yield body
 
 
 def _wanted(reference: RegistryReference) -> str:

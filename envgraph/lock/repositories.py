@@ -77,7 +77,7 @@ def gone(reference: RegistryReference, base: LockedBase) -> ResolveError:
         f" ({base.manifest})",
         code="base-gone",
         hint="push that image again from a machine that has it, or take the base that the tag"
-        " means now: `envgraph lock --update base`",
+        " means now: `envgraph lock --update-base`",
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from envgraph.errors import Severity, SourceLocation
-from envgraph.model.locked import LockedPackage
 from envgraph_store.digest import Digest
 
 CODES: Final[Mapping[str, str]] = {
@@ -29,14 +28,17 @@ CODES: Final[Mapping[str, str]] = {
 class PackageStanding:
     """What a channel or an index says now of one locked package.
 
-    ``versions`` are the releases that are newer than the locked one, oldest first;
-    ``builds`` counts newer builds of the locked version. ``removed`` and ``added`` are
-    requirements (``depends`` and ``constrains``) that a repodata patch took away and put in.
+    ``versions`` are the newer releases that the environment could have, oldest first;
+    ``builds`` counts newer builds of the locked version; ``held`` counts the newer versions
+    that its own requirements, or those of its other packages, exclude. ``removed`` and
+    ``added`` are requirements (``depends`` and ``constrains``) that a repodata patch took
+    away and put in.
     """
 
     state: Literal["same", "gone", "changed"] = "same"
     versions: tuple[str, ...] = ()
     builds: int = 0
+    held: int = 0
     sha256: str = ""
     """Hexadecimal digest under the locked file name now, where the channel says one."""
 
@@ -68,9 +70,6 @@ class BaseStanding:
     created: str = ""
     asked: bool = True
     """False where the reference could not be asked: only the age is known."""
-
-
-PackageStandings = Mapping[LockedPackage, PackageStanding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +123,9 @@ class Finding:
     """Age of the pinned base, where it is known."""
 
     behind: int = 0
+    held: int = 0
+    """Newer versions that the environment's own requirements exclude: they are no finding."""
+
     allowed: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -139,6 +141,7 @@ class Finding:
             "new": self.new,
             "age_days": self.age_days,
             "behind": self.behind,
+            "held": self.held,
             "summary": self.summary,
             "allowed": self.allowed,
         }

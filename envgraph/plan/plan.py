@@ -14,7 +14,15 @@ from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
-from envgraph.plan.steps import ACTIONS, LAYER_KINDS, Action, Step, lock_steps, node_steps
+from envgraph.plan.steps import (
+    ACTIONS,
+    LAYER_KINDS,
+    Action,
+    Step,
+    base_before,
+    lock_steps,
+    node_steps,
+)
 from envgraph.plan.target import Target
 from envgraph_store.digest import Digest
 
@@ -183,7 +191,7 @@ def make_plan(
         for change in changes
         for platform, locked in change.target.platforms.items()
         if locked.lock.base.manifest is not None
-        and (before := _base_before(change.target, platform, inventory)) is not None
+        and (before := base_before(change.target, platform, inventory)) is not None
     }
     steps = [step for change in changes for step in lock_steps(change.target)]
     nodes = node_steps(graph, inventory, moved, frozenset(replace), bases)
@@ -240,21 +248,8 @@ def change_of(target: Target, inventory: Inventory) -> EnvironmentChange:
         latest,
         compared,
         note,
-        _base_before(target, next(iter(target.platforms)), inventory),
+        base_before(target, next(iter(target.platforms)), inventory),
     )
-
-
-def _base_before(target: Target, platform: str, inventory: Inventory) -> LockedBase | None:
-    """The base of the same name that the platform's base takes the place of."""
-    locked = target.platforms[platform]
-    before = locked.left
-    if before is None:
-        previous = inventory.previous_locks.get(target.name, {}).get(platform)
-        before = None if previous is None else previous.base
-    now = locked.lock.base
-    if before is None or before.reference != now.reference or before.manifest == now.manifest:
-        return None
-    return before
 
 
 def _differences(

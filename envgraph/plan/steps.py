@@ -64,6 +64,7 @@ def lock_steps(target: Target) -> list[Step]:
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
+            "registry": "pinned by another machine; taken over from the registry",
         }[locked.origin]
         if locked.left is not None:
             reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
@@ -86,6 +87,19 @@ class NodeSteps:
 
     steps: tuple[Step, ...]
     pulls: Mapping[NodeKey, Digest]
+
+
+def base_before(target: Target, platform: str, inventory: Inventory) -> LockedBase | None:
+    """The base of the same name that the platform's base takes the place of."""
+    locked = target.platforms[platform]
+    before = locked.left
+    if before is None:
+        previous = inventory.previous_locks.get(target.name, {}).get(platform)
+        before = None if previous is None else previous.base
+    now = locked.lock.base
+    if before is None or before.reference != now.reference or before.manifest == now.manifest:
+        return None
+    return before
 
 
 def node_steps(

@@ -11,7 +11,7 @@ from envgraph.model.locked import LockedBase, LockedEnvironment
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store.digest import Digest
 
-LockOrigin = Literal["committed", "edited", "store", "new"]
+LockOrigin = Literal["committed", "edited", "store", "registry", "new"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from envgraph.conda.channels import ChannelSource, locate
-from envgraph.conda.releases import ChannelQuestion, ask_channels, recorded_source
+from envgraph.conda.logins import Logins
+from envgraph.conda.releases import ChannelQuestion, Wanted, ask_channels, recorded_source
+from envgraph.conda.transport import Transport
 from envgraph.diff.drift import Locked, find_drift
 from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
 from envgraph.lock.images import resolve_base
+from envgraph.lock.pipindex import PackageIndexes, needs_connection, wanted_wheels
 from envgraph.lock.registry_bases import RegistryBases
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.drift import BaseStanding, DriftPolicy, Finding, PackageStanding
@@ -21,6 +25,7 @@ from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
 from envgraph.model.records import VersionRecord
 from envgraph.model.reference import LocalReference, RegistryReference, parse_reference
 from envgraph.model.spec import CondaSpec, EnvironmentSpec
+from envgraph.spec.match_spec import package_name
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
@@ -150,14 +155,16 @@ def ask_drift(
     asking = _Asking()
     bases = _ask_bases(store, subjects, base_now, asking)
     packages = _ask_packages(config, subjects, offline, cache, asking)
+    with Transport(logins=Logins(os.environ)) as transport:
+        wheels = _ask_wheels(config, subjects, offline, PackageIndexes(transport), asking)
     locked = []
     for subject in subjects:
         record, lock = subject.record, subject.lock
         standings = {
-            package: found
-            for package in lock.packages
-            if (found := packages.get((lock.platform, package))) is not None
-        }
+            wanted.package: found
+            for wanted in _wanted(subject)
+            if (found := packages.get((lock.platform, wanted))) is not None
+        } | wheels.get((record.environment, record.version, lock.platform), {})
         base = bases.get(_base_key(subject))
         locked.append(Locked(record.environment, record.version, lock, base, standings))
     return DriftReport(
@@ -166,7 +173,7 @@ def ask_drift(
         {
             "environments": len({subject.record.environment for subject in subjects}),
             "bases": sum(1 for standing in bases.values() if standing.asked),
-            "packages": len(packages),
+            "packages": len({package for item in locked for package in item.packages}),
         },
     )
 
@@ -246,7 +253,7 @@ def _created(store: Store, base: LockedBase) -> str:
 
 # -- packages ----------------------------------------------------------------
 
-_Standings = dict[tuple[str, LockedPackage], PackageStanding]
+_Standings = dict[tuple[str, Wanted], PackageStanding]
 
 
 def _ask_packages(
@@ -256,13 +263,12 @@ def _ask_packages(
     cache: Path,
     asking: _Asking,
 ) -> _Standings:
-    wanted: dict[tuple[ChannelSource, str], dict[LockedPackage, None]] = {}
+    asked: dict[tuple[ChannelSource, str], dict[Wanted, None]] = {}
     users: dict[tuple[ChannelSource, str], dict[str, None]] = {}
     for subject in subjects:
         sources: dict[str, ChannelSource | EnvgraphError] = {}
-        for package in subject.lock.packages:
-            if package.manager != "conda":
-                continue
+        for wanted in _wanted(subject):
+            package = wanted.package
             if package.channel not in sources:
                 sources[package.channel] = _source(package, subject.spec, config, offline)
             source = sources[package.channel]
@@ -271,19 +277,35 @@ def _ask_packages(
                 asking.skip(f"channel {package.channel}", [name], source)
                 continue
             key = (source, subject.lock.platform)
-            wanted.setdefault(key, {})[package] = None
+            asked.setdefault(key, {})[wanted] = None
             users.setdefault(key, {})[subject.record.environment] = None
     questions = [
         ChannelQuestion(source, platform, tuple(packages))
-        for (source, platform), packages in wanted.items()
+        for (source, platform), packages in asked.items()
     ]
     found: _Standings = {}
     for answer in ask_channels(questions, cache=cache / "repodata"):
         source, platform = answer.question.source, answer.question.platform
         if answer.error is not None:
             asking.skip(f"channel {source.title}", users[source, platform], answer.error)
-        found |= {(platform, package): said for package, said in answer.standings.items()}
+        found |= {(platform, wanted): said for wanted, said in answer.standings.items()}
     return found
+
+
+def _wanted(subject: Subject) -> list[Wanted]:
+    """The conda packages of a lock, each with what its environment asks of another release."""
+    lock, spec = subject.lock, subject.spec
+    conda = [package for package in lock.packages if package.manager == "conda"]
+    texts: dict[str, set[str]] = {}
+    for package in conda:
+        for text in (*package.depends, *package.constrains):
+            texts.setdefault(package_name(text), set()).add(text)
+    if spec is not None and spec.conda is not None:
+        for requirement in spec.conda.for_platform(lock.platform):
+            text = requirement.text.rpartition("::")[2]
+            texts.setdefault(package_name(text), set()).add(text)
+    python = tuple(p for p in conda if p.name in ("python", "python_abi"))
+    return [Wanted(package, frozenset(texts.get(package.name, ())), python) for package in conda]
 
 
 def _source(
@@ -306,3 +328,43 @@ def _source(
     if offline and not source.is_file:
         return OfflineError(f"the channel {source.title} would be asked, and --offline asks none")
     return source
+
+
+# -- wheels ------------------------------------------------------------------
+
+
+def _ask_wheels(
+    config: WorkspaceConfig,
+    subjects: Sequence[Subject],
+    offline: bool,
+    indexes: PackageIndexes,
+    asking: _Asking,
+) -> dict[tuple[str, str, str], dict[LockedPackage, PackageStanding]]:
+    """The standings of each version's wheels, by environment, version and platform.
+
+    Newer releases are counted of those that the file names.
+    """
+    found = {}
+    for record, lock, spec in ((s.record, s.lock, s.spec) for s in subjects):
+        name = record.environment
+        conda = spec.conda if spec is not None and spec.conda is not None else CondaSpec()
+        try:
+            wanted = wanted_wheels(lock, conda, config)
+        except EnvgraphError as error:
+            asking.skip(f"package indexes of {name}", [name], error)
+            continue
+        standings = {}
+        for wheel in wanted:
+            remote = needs_connection(wheel)
+            what = f"package index {remote}" if remote else f"package index of {name}"
+            try:
+                if offline and remote:
+                    raise OfflineError(f"{what} would be asked, and --offline asks none")
+                said = indexes.ask(wheel)
+                if not wheel.package.direct:  # what other wheels ask of it is not known
+                    said = replace(said, versions=())
+                standings[wheel.package] = said
+            except EnvgraphError as error:
+                asking.skip(what, [name], error)
+        found[name, record.version, lock.platform] = standings
+    return found

@@ -21,9 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from envgraph.api.registry import Repository
 from envgraph.errors import EnvgraphError, IntegrityError
 from envgraph.model.documents import LOCK_SCHEMA, lock_from_document
-from envgraph.model.identity import DEFINITION_SCHEMA, RUNTIME_SCHEMA, lock_identity
+from envgraph.model.identity import DEFINITION_SCHEMA, RUNTIME_SCHEMA, image_name, lock_identity
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.names import name_problem, version_problem
 from envgraph.model.oci import (
@@ -168,6 +169,16 @@ def _artifact(kind: str, config: tuple[str, bytes], parts: list[tuple[str, bytes
     return Artifact(manifest, {Digest.of(data): data for _, data in [config, *parts]})
 
 
+def fetch_parts(repository: Repository, contents: Contents) -> dict[Digest, bytes]:
+    """The documents of an artifact; what is read is bounded, the reader verifies it."""
+    blobs: dict[Digest, bytes] = {}
+    for part in contents.all:
+        if part.digest not in blobs:
+            with repository.open_blob(part.digest, part.size) as body:
+                blobs[part.digest] = body.read(part.size + 1)
+    return blobs
+
+
 # -- reading -------------------------------------------------------------------------
 
 
@@ -207,6 +218,8 @@ def read_environment(
     runtime = _one(by_type.get(RUNTIME, []), RUNTIME_SCHEMA, what)
     if Digest.of(definition) != record.definition or Digest.of(runtime) != record.runtime:
         raise _wrong(what, "definition or runtime is not the version's")
+    if record.image_name != image_name(record.definition):
+        raise _wrong(what, "its image lies where no image of that definition does")
     locks: dict[str, LockedEnvironment] = {}
     lock_bytes: dict[str, bytes] = {}
     for data in by_type.get(LOCK, []):
@@ -219,6 +232,8 @@ def read_environment(
         locks[lock.platform], lock_bytes[lock.platform] = lock, data
     if set(locks) != set(record.locks) or set(locks) != set(record.images) or not locks:
         raise _wrong(what, "it lacks the lock of a platform")
+    if len(locks) == 1 and record.image not in record.images.values():
+        raise _wrong(what, "its image is not that of its platform")
     ordered = {platform: locks[platform] for platform in record.locks}
     known = {d for lock in locks.values() for d in (lock.base.config, lock.base.manifest)}
     bases = {Digest.of(data): data for data in by_type.get(BASE, [])}
@@ -227,6 +242,12 @@ def read_environment(
     assembly = _assembly(_bytes(contents.config, blobs, what), what)
     texts = {platform: lock_bytes[platform] for platform in ordered}
     return EnvironmentRecord(record, ordered, texts, definition, runtime, assembly, bases)
+
+
+def read_version(contents: Contents, blobs: Mapping[Digest, bytes], what: str) -> VersionRecord:
+    """The version record alone, of an environment artifact; nothing is compared with it."""
+    parts = [part for part in contents.parts if part.media_type == VERSION]
+    return _one_record([_bytes(part, blobs, what) for part in parts], what)
 
 
 def read_pin(

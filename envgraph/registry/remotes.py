@@ -18,7 +18,7 @@ from envgraph.api.registry import (
 )
 from envgraph.errors import NotFoundError, OfflineError, ResolveError
 from envgraph.model.config import Provider, WorkspaceConfig
-from envgraph.plugins import Plugins, options_of
+from envgraph.plugins import Plugins, isolated, options_of
 from envgraph.registry.retrying import Policy, RetryingRepository
 
 WORKSPACE: Final = "registry"
@@ -205,7 +205,8 @@ class Remotes:
                 context = PluginContext(
                     self._config.root, self.plugins.credentials, self._config.secrets
                 )
-                registry = self._stack.enter_context(plugin.open(options, context))
+                with isolated(f"a registry of type {plugin.name} cannot be opened"):
+                    registry = self._stack.enter_context(plugin.open(options, context))
                 self._open[name] = Remote(name, registry, self._policy)
             return self._open[name]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeVar
 
 from envgraph.api.registry import BlobSource, ManifestBytes, RegistryError, Repository
-from envgraph.errors import IntegrityError
+from envgraph.errors import IntegrityError, NotFoundError
 from envgraph.model.oci import Descriptor
 from envgraph_store.digest import Digest
 
@@ -61,6 +61,12 @@ class Policy:
             except RegistryError as error:
                 self.wait(attempt, error)
                 attempt += 1
+            except (Exception, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # a plugin that would end the process
+                raise RegistryError(
+                    f"the registry's plugin ended: {type(error).__name__}"
+                ) from error
 
 
 class RetryingRepository:
@@ -110,13 +116,14 @@ class RetryingRepository:
 
     @contextmanager
     def open_blob(self, digest: Digest, size: int, offset: int = 0) -> Iterator[BinaryIO]:
-        """The blob; with ``offset`` 0 its last bytes come only when all were verified."""
+        """The blob, open; with ``offset`` 0 its last bytes come only when all were verified."""
         if offset:
             with self._inner.open_blob(digest, size, offset) as body:
                 yield body
             return
         reader = _ResumingReader(self._inner, digest, size, self._policy)
         with io.BufferedReader(reader, _CHUNK) as body:
+            reader.begin()
             yield body
 
     def push_blob(self, descriptor: Descriptor, source: BlobSource) -> None:
@@ -136,8 +143,19 @@ class RetryingRepository:
         return self._policy.run(lambda: self._inner.referrers(digest, artifact_type))
 
     def delete(self, reference: str) -> None:
-        """Remove a tag or manifest."""
-        self._policy.run(lambda: self._inner.delete(reference))
+        """Remove a tag or manifest; one that is gone at a later try was removed by ours."""
+        tried = False
+
+        def once() -> None:
+            nonlocal tried
+            again, tried = tried, True
+            try:
+                self._inner.delete(reference)
+            except NotFoundError:
+                if not again:
+                    raise
+
+        self._policy.run(once)
 
 
 class _ResumingReader(io.RawIOBase):
@@ -154,6 +172,10 @@ class _ResumingReader(io.RawIOBase):
         self._opened: AbstractContextManager[BinaryIO] | None = None
         self._body: BinaryIO | None = None
         self._began = policy.clock()
+
+    def begin(self) -> None:
+        """Open the blob; NotFoundError when it is not there."""
+        self._policy.run(self._enter)
 
     def readable(self) -> bool:
         return True
@@ -220,7 +242,11 @@ class _ResumingReader(io.RawIOBase):
 
     def _finish(self) -> None:
         """Judge the whole; a body that goes on is wrong, too."""
-        if self._body is not None and self._body.read(1):
+        try:
+            longer = self._body is not None and self._body.read(1)
+        except RegistryError:
+            longer = False  # all bytes are here; to try again would give the last ones twice
+        if longer:
             raise self._wrong(f"it is longer than {self._size} bytes")
         self._leave()
         found = self._hash.hexdigest()

@@ -15,7 +15,7 @@ from envgraph.spec.problems import Problems, quoted
 from envgraph.spec.text import decode
 
 _BOM: Final = b"\xef\xbb\xbf"
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./@:+-]*[A-Za-z0-9_./]", re.ASCII)
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_./@:+-]*[A-Za-z0-9_./])?", re.ASCII)
 """Scalars that need no quotes anywhere in YAML: every docker reference is one."""
 
 

@@ -30,7 +30,7 @@ from envgraph.api import (
 )
 from envgraph.errors import IntegrityError, NotFoundError
 from envgraph_dirs.folders import Folders, Place, told
-from envgraph_store.naming import escape
+from envgraph_store.naming import escape, unescape
 
 LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -45,7 +45,7 @@ class DirsRegistry:
 
     def __init__(self, root: Path) -> None:
         """Bind; nothing is read or made."""
-        self.title = str(root)
+        self.title: str = str(root)
         self._folders = Folders(root)
         self._ready: set[str] = set()
 
@@ -55,7 +55,7 @@ class DirsRegistry:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The folders that are layouts."""
-        found = []
+        found: list[str] = []
         with told(self._folders.root), suppress(FileNotFoundError), self._folders.enter(()) as root:
             for path, inner, files, _ in os.fwalk(".", dir_fd=root):
                 name = "/".join(part.removeprefix("_") for part in path.split("/")[1:])
@@ -162,8 +162,14 @@ class DirsRepository:
         return True
 
     def tags(self) -> Iterator[str]:
-        """All tags."""
-        return iter([str(tag["annotations"][REF_NAME]) for tag in self._all_tags().values()])
+        """All tags, by the names of their files; a long one's name is in its file."""
+        for file in sorted(self._folders.names(self._tags)):
+            tag = unescape(file)
+            if tag is None:
+                document = self._document(self._tags, file)
+                tag = None if document is None else str(document["annotations"][REF_NAME])
+            if tag is not None:
+                yield tag
 
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """By an index of subjects, which is written with each manifest."""
@@ -244,10 +250,14 @@ class DirsRepository:
                 return
 
     def _all_tags(self) -> dict[str, dict[str, Any]]:
-        """Every tag's document, by the name of its file."""
-        files = sorted(self._folders.names(self._tags))
-        found = {file: self._document(self._tags, file) for file in files}
-        return {file: tag for file, tag in found.items() if tag is not None}
+        """Every tag's document, by the name of its file; damaged ones are left out."""
+        found: dict[str, dict[str, Any]] = {}
+        for file in sorted(self._folders.names(self._tags)):
+            with suppress(RegistryError):
+                document = self._document(self._tags, file)
+                if document is not None:
+                    found[file] = document
+        return found
 
     def _document(self, place: Place, name: str) -> dict[str, Any] | None:
         """A small file of ours; None when it is not there, RegistryError when it is damaged."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,7 @@ class Transaction:
         self._objects: dict[tuple[AreaName, Digest], stage.Staged] = {}
         self._actions: dict[str, dict[str, Any]] = {}
         self._refs: dict[str, tuple[dict[str, Any] | None, int | None]] = {}
+        self._optional: dict[str, frozenset[Digest]] = {}
         self._writing: dict[str, StagedWriter] = {}
         self._sizes: dict[AreaName, set[int]] = {}
         self._buffers: list[memoryview] = []
@@ -125,12 +126,21 @@ class Transaction:
             self._require_open()
             self._actions[key] = dict(record)
 
-    def set_ref(self, name: str, value: Mapping[str, object], expected: int | None) -> None:
+    def set_ref(
+        self,
+        name: str,
+        value: Mapping[str, object],
+        expected: int | None,
+        *,
+        optional: Iterable[Digest] = (),
+    ) -> None:
         """Give a name a value at commit, if it is at generation ``expected`` then.
 
-        ``expected`` is None for a name that must not exist.
+        ``expected`` is None for a name that must not exist. ``optional`` are objects that
+        the value leads to and does not need, though they may be here: they can be had again.
         """
         self._plan_ref(name, dict(value), expected)
+        self._optional[name] = frozenset(optional)
 
     def delete_ref(self, name: str, expected: int | None) -> None:
         """Take a name's value away at commit, if it is at ``expected`` then."""
@@ -211,7 +221,8 @@ class Transaction:
             actions[escape(key)] = self._stage_bytes(data)
         values: dict[str, str] = {}
         for name, (value, _) in self._refs.items():
-            needs = [str(d) for d in sorted(here.closure(records.digests_in(value)))]
+            found = here.closure(records.digests_in(value)) - self._optional.get(name, frozenset())
+            needs = [str(d) for d in sorted(found)]
             data = records.encode({"name": name, "needs": needs, "value": value})
             values[name] = self._stage_bytes(data)
         return actions, values

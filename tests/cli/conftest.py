@@ -17,6 +17,8 @@ from tests.services import Channel
 
 FILTERS = [
     (r"\b20\d\d-\d\d-\d\d \d\d:\d\d UTC", "[TIME]"),
+    (r"\b20\d\d-\d\d-\d\d\b", "[DAY]"),
+    (r"\b\d+ days\b", "[N] days"),
     (r"\bin \d+(\.\d+)? s\.", "in [SECONDS]."),
     (r"\b(sha256:|sha256=)?[0-9a-f]{64}\b", r"\1[SHA256]"),
     (r"\benvgraph_[0-9a-f]{32}\b", "envgraph_[HEX]"),

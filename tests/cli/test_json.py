@@ -14,7 +14,8 @@ ERROR = {"type", "format_version", "exit", "diagnostics"}
 DIAGNOSTIC = {"code", "severity", "summary", "detail", "source", "hint"}
 STEP = {"key", "kind", "name", "action", "reason", "bytes", "environments"}
 RESULT = {
-    "format_version", "type", "environments", "built", "reused", "bytes_written", "seconds",
+    "format_version", "type", "environments", "built", "reused", "pulled", "pushed",
+    "bytes_written", "bytes_moved", "seconds",
     "diagnostics",
 }  # fmt: skip
 
@@ -68,10 +69,12 @@ def test_plan(applied: Cli) -> None:
         "lock",
         "image",
         "image_name",
+        "base",
         "action",
     } <= set(environment)
     assert environment["image"].startswith("sha256:")
-    assert set(environment["platforms"]["linux-64"]) == {"lock", "image"}
+    assert set(environment["base"]) == {"reference", "digest", "previous", "available"}
+    assert {"lock", "image", "base"} <= set(environment["platforms"]["linux-64"])
 
 
 def test_plan_with_all_steps(applied: Cli) -> None:

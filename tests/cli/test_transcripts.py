@@ -7,6 +7,7 @@ from pathlib import Path
 
 from envgraph.cli import verbs
 from tests.cli.conftest import TRAIN, Cli
+from tests.moving import put_base
 
 GOLDEN = Path(__file__).parent / "golden" / "transcripts"
 Golden = Callable[[Path, str], None]
@@ -75,6 +76,37 @@ def test_looking_after_it(demo: Cli, golden: Golden) -> None:
     check(demo, "looking_after_it", golden)
 
 
+def test_a_base_that_moves(demo: Cli, golden: Golden) -> None:
+    base = demo.folder.parent / "base"
+    put_base(base)
+    put_base(demo.folder.parent / "other", "more")
+    demo.write("environments/train.yml", TRAIN.replace("scratch", "oci:../../base:small  # ours"))
+    demo("apply --quiet")
+    demo("drift")
+    demo("impact oci:../base:small")
+    put_base(base, "patch")
+    demo("drift")
+    demo("impact oci:../base:small")
+    demo("rebase train --dry-run")
+    demo("rebase --on oci:../base:small --parallelism 1")
+    demo("drift")
+    demo("rebase --all")
+    demo("rebase train --base oci:../other:small --dry-run")
+    demo("rebase train --base oci:../other:small --quiet")
+    demo("plan")
+    demo.write(
+        "drift-policy.yaml",
+        "max_age_days: 30\nallow:\n- {code: base-old, until: 2999-12-31, reason: we know}\n",
+    )
+    demo("drift")
+    demo.write("drift-policy.yaml", "max_age: 30\n")
+    demo("drift")
+    demo("rebase")
+    demo("rebase settings")
+    demo("impact Python")
+    check(demo, "a_base_that_moves", golden)
+
+
 def test_other_tools(demo: Cli, golden: Golden) -> None:
     demo("apply --quiet")
     demo("graph train --format mermaid")
@@ -101,7 +133,7 @@ def test_moving_one_package(demo: Cli, golden: Golden) -> None:
 
 def test_mistakes(demo: Cli, golden: Golden) -> None:
     demo("plam")
-    demo("drift")
+    demo("audit model")
     demo("--check lock")
     demo("plan --detailed-exitcodes")
     demo("plan --target")

@@ -181,7 +181,7 @@ def test_a_damaged_layer_of_the_base(desk: Desk, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "code"),
     [
-        ("python:3.12", "no-registry"),
+        ("python:3.12", "offline"),
         ("oci:/nowhere/at/all", "missing-image"),
         ("docker-archive:/nowhere.tar", "missing-image"),
         ("oci:.", "base-image"),
@@ -190,7 +190,7 @@ def test_a_damaged_layer_of_the_base(desk: Desk, tmp_path: Path) -> None:
 )
 def test_bases_that_cannot_be_had(desk: Desk, image: str, code: str) -> None:
     use(desk, image)
-    answer = desk.run("plan", "--json")
+    answer = desk.run("plan", "--json", "--offline")
     assert answer.code == 1
     assert code in answer.errors()
 

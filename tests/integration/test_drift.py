@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from envgraph.testing.channel import ChannelMaker, make_package
 from envgraph.testing.channel.indexing import Record
 from envgraph.testing.http import ChannelServer, Fault
-from envgraph.testing.layouts import LayoutMaker, tar_bytes
 from tests.desk import Desk
-
-TARS = [tar_bytes({"etc/os-release": b"ID=small\n"}), tar_bytes({"lib/libc.so.6": b"libc"})]
+from tests.integration.locking import make_wheel, simple_index
+from tests.moving import fill, put_base
 
 
 @pytest.fixture
@@ -32,24 +27,6 @@ def desk(tmp_path: Path, channel: Path) -> Desk:
     made.environment("train", "app")
     made.apply()
     return made
-
-
-def fill(folder: Path, *packages: str, patch: Callable[..., Any] | None = None) -> None:
-    """Add ``name=version[=build number]``; app needs lib. Then index."""
-    maker = ChannelMaker(folder)
-    for text in packages:
-        name, version, *number = text.split("=")
-        maker.add(
-            make_package(
-                name,
-                version,
-                number[0] if number else "0",
-                build_number=int(number[0]) if number else 0,
-                depends=["lib"] if name == "app" else [],
-                files={f"share/{name}": f"{name} {text}\n"},
-            )
-        )
-    maker.index(patch=patch)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -83,6 +60,31 @@ def test_newer_releases_are_counted_and_nested_ones_summed(desk: Desk, channel: 
     findings = desk.run("drift", "--json").json["findings"]
     assert [f["behind"] for f in findings] == [3, 1]
     assert {tuple(f["platforms"]) for f in findings} == {("linux-64",)}
+
+
+def test_releases_that_the_requirements_exclude_are_held(desk: Desk, channel: Path) -> None:
+    """The file's own, and those of locked packages: no update would bring them."""
+    desk.environment("pinned", "app=1", "strict")
+    fill(channel, "strict=1.0", depends={"strict": ["lib <1.2"]})
+    desk.apply("environments/pinned.yml")
+    fill(channel, "app=2.0", "lib=1.1", "lib=1.2", "lib=3.0", depends={"strict": ["lib <1.2"]})
+    found = desk.run("drift", "pinned", "--json").json["findings"]
+    assert [(f["code"], f["subject"], f["behind"]) for f in found] == [
+        ("behind-nested", "nested packages", 1)
+    ]
+    fill(channel, "app=1.5", depends={"strict": ["lib <1.2"]})
+    [app, _] = desk.run("drift", "pinned", "--json").json["findings"]
+    assert (app["new"], app["behind"], app["held"]) == ("1.5", 1, 1)
+
+
+def test_builds_for_another_python_are_held(desk: Desk, channel: Path) -> None:
+    depends = {"tool": ["python >=3.12,<3.13.0a0"]}
+    fill(channel, "python=3.12.1", "python=3.13.0", "tool=1.0", depends=depends)
+    desk.environment("py", "tool", "python=3.12")
+    desk.apply("environments/py.yml")
+    depends = {"tool": ["python >=3.13,<3.14.0a0"]}
+    fill(channel, "tool=2.0", depends=depends)
+    assert drift(desk, "py", code=0) == []
 
 
 def test_a_withdrawn_package_is_found(desk: Desk, channel: Path) -> None:
@@ -181,17 +183,65 @@ def test_every_problem_of_a_policy_has_its_place(desk: Desk) -> None:
     assert problems[0]["hint"] == "did you mean 'max_age_days'?"
 
 
+def test_credentials_are_used_and_never_shown(desk: Desk, channel: Path) -> None:
+    fill(channel, "app=2.0")
+    with ChannelServer(channel, username="me", password="canary-1234") as server:
+        desk.settings(channels={"demo": server.url_with_password})
+        assert drift(desk) == [("behind", "app", "1.0", "2.0")]
+        desk.settings(channels={"demo": server.url_with_password.replace("1234", "4321")})
+        answers = [desk.run("drift", *words) for words in ((), ("--json",), ("-v", "--offline"))]
+    assert {answer.code for answer in answers} == {1}
+    assert "canary" not in "".join(answer.out + answer.err for answer in answers)
+
+
+# -- wheels ------------------------------------------------------------------
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    folder = tmp_path / "wheels"
+    make_wheel(folder, "tool", "1.0", ["helper"])
+    make_wheel(folder, "helper", "1.0")
+    return folder
+
+
+def test_wheels_are_asked_of_their_index(desk: Desk, tmp_path: Path, wheels: Path) -> None:
+    index = tmp_path / "index"
+    simple_index(index, *wheels.iterdir())
+    fill(tmp_path / "channel", "python=3.12.1")
+    with ChannelServer(index) as server:
+        desk.settings(pip_indexes=[server.url])
+        desk.environment("piped", "python", more="  - pip: [tool<3]\n")
+        desk.apply("environments/piped.yml")
+        assert drift(desk, "piped", code=0) == []
+        newer = tmp_path / "newer"
+        for version in ("1.5", "2.0", "3.0", "4.0rc1"):
+            make_wheel(newer, "tool", version, ["helper"])
+        make_wheel(newer, "helper", "2.0")
+        simple_index(index, *newer.iterdir())
+        page = index / "helper/index.html"
+        page.write_text(page.read_text().replace("<a href", '<a data-yanked="broken" href', 1))
+        other = index / "tool/index.html"
+        other.write_text(
+            other.read_text().replace(
+                '<a href="tool-1.5', '<a data-requires-python="&lt;3" href="tool-1.5'
+            )
+        )
+        findings = desk.run("drift", "piped", "--json").json["findings"]
+        assert [(f["code"], f["subject"], f["new"]) for f in findings] == [
+            ("package-gone", "helper (pip)", ""),
+            ("behind", "tool (pip)", "2.0"),
+        ]
+        assert (findings[1]["behind"], findings[1]["held"]) == (1, 2)
+        asked = [r.path for r in server.requests if "tool" in r.path]
+        assert drift(desk, "piped", "--offline", code=1) == []
+        assert [r.path for r in server.requests if "tool" in r.path] == asked
+        (index / "tool/tool-1.0-py3-none-any.whl").write_bytes(b"other")
+        simple_index(index)
+        assert ("package-changed", "tool (pip)") in {c[:2] for c in drift(desk, "piped")}
+
+
 # -- bases -------------------------------------------------------------------
-
-
-def put_base(folder: Path, *extra: str, created: str = "2020-01-01T00:00:00Z") -> str:
-    """An image named ``small`` on the same first layers; its manifest."""
-    shutil.rmtree(folder, ignore_errors=True)
-    layout = LayoutMaker(folder)
-    tars = [*TARS, *(tar_bytes({f"usr/{name}": name.encode()}) for name in extra)]
-    made = layout.add_image(tars, config={"Env": ["PATH=/bin"]}, created=created)
-    layout.name(made.manifest, "small")
-    return str(made.manifest.digest)
 
 
 def use_base(desk: Desk, name: str, image: str) -> None:

@@ -134,6 +134,21 @@ def test_layers_are_fetched_where_they_are_needed_once(
     assert all(done == total for kind, done, total in events if kind == "done")
 
 
+def test_a_base_layer_that_is_lost_is_no_damage(desk: BaseDesk, base: MadeImage) -> None:
+    """It was there when the image was named, and it can be had again."""
+    desk.use()
+    desk.apply_here()
+    with desk.workspace() as workspace:
+        workspace.ensure_base(workspace.find("train"))
+    desk.use(IMAGE, "train", "alpha", "beta")
+    desk.apply_here()
+    (desk.store / "blobs/sha256" / base.layers[0].hex).unlink()
+    with desk.workspace() as workspace:
+        assert not workspace.store.verify().bad
+        assert not workspace.plan().changes
+        assert workspace.ensure_base(workspace.find("train")) == (base.layers[0],)
+
+
 def test_a_layer_with_another_content_is_not_kept(
     desk: BaseDesk, layout: LayoutMaker, base: MadeImage
 ) -> None:
@@ -152,6 +167,23 @@ def test_a_layer_with_another_content_is_not_kept(
             workspace.ensure_base(workspace.find("train"))
         assert not workspace.store.verify().bad
     assert base.layers[0].hex not in desk.blobs()
+
+
+def test_the_workspaces_own_registry_has_the_layers_too(
+    desk: BaseDesk, layout: LayoutMaker, base: MadeImage
+) -> None:
+    """The base's registry is gone; the image was pushed once, layers and all."""
+    desk.use()
+    desk.apply_here()
+    desk.registry.contents.clear()
+    desk.settings(registry={"type": "memory", "name": "own"})
+    with desk.workspace() as workspace:
+        record = workspace.find("train")
+        with pytest.raises(ResolveError, match="no longer holds"):
+            workspace.ensure_base(record)
+        upload(layout, base.manifest, desk.plugin.registry("own"), "1", record.image_name)
+        assert set(workspace.ensure_base(record)) == set(base.layers)
+        assert not workspace.store.verify().bad
 
 
 def test_a_manifest_without_its_layer(desk: BaseDesk, base: MadeImage) -> None:
@@ -222,7 +254,8 @@ def test_what_cannot_be_had_stops_nobody_else(
         "application/vnd.oci.image.manifest.v1+json",
     )
     upload(layout, artifact, desk.registry, "chart")
-    old = layout.add_document({"schemaVersion": 1, "fsLayers": []}, "")
+    schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    old = layout.add_document({"schemaVersion": 1, "fsLayers": []}, schema1)
     upload(layout, old, desk.registry, "schema1")
     desk.use(name="good")
     desk.use(f"{HOST}/{REPOSITORY}:2", "no-tag")

@@ -125,7 +125,7 @@ id: "{id}"  # commit it: pins, versions and labels belong to it
 #   conda-forge: "https://mirror.example/conda-forge"
 # pip_indexes: []                  # instead of the default index
 
-# base_images: freeze              # freeze | follow | ask: what to do when a tag has moved
+# base_images: freeze              # freeze | follow | ask: what to do when a base tag moved
 # image: {{compression: zstd, max_layers: 80, bytecode: auto, default_base: scratch}}
 """
 
@@ -136,7 +136,8 @@ EXAMPLE: Final = """\
 name: example
 description: A first environment, to be changed
 
-# The base image: oci:PATH, docker-archive:PATH, or scratch for the packages alone.
+# The base image: python:3.12, HOST/NAME:TAG, oci:PATH, docker-archive:PATH, or scratch for
+# the packages alone. A tag is pinned when it is first used.
 image: scratch
 
 # Or the path of a conda file, from this file's folder: conda_file: conda.yml

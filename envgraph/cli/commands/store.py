@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TASKS: Final = ("verify", "gc", "usage")
 EXIT_FINDINGS: Final = 3
+_GRACE: Final = 14.0
+"""Days that an image in a registry is left alone; the store has a default of its own."""
 
 
 def _days(text: str) -> float:
@@ -28,21 +30,36 @@ def _days(text: str) -> float:
     return value
 
 
+_OWNERS: Final = {
+    "--repair": "verify",
+    "--dry-run": "gc",
+    "--grace-days": "gc",
+    "--registry": "gc",
+    "--delete": "gc",
+}
 SIGNATURE: Final = Signature(
     operands=(Operand("TASK", "what to do", choices=TASKS),),
     flags=(
         Flag("--repair", "verify: put bad objects aside, so that the next apply makes them anew"),
         Flag("--dry-run", "gc: show what would be removed, remove nothing"),
         Flag("--grace-days", "gc: keep what is younger; default 14", "DAYS", check=_days),
+        Flag("--registry", "gc: images in the workspace's registry, instead of the store"),
+        Flag("--delete", "gc --registry: delete them, without a question"),
     ),
     notes=(
         "verify hashes everything and exits with 3 when something is bad. gc removes what no "
         "version, pin or running apply needs; locks and definitions of old versions stay. usage "
         "says what takes the space.",
+        "gc --registry lists images that this workspace pushed and that no version in this store's "
+        "history needs, and no pin. It deletes nothing unless --delete is given, or the question "
+        "is answered. Images of other workspaces are never listed; but where another one made the "
+        "very same image they share it, and a version that another machine pushed looks unneeded "
+        "here: look at the list.",
     ),
     examples=(
         ("envgraph store verify", "is every byte what its name says?"),
         ("envgraph store gc --dry-run", "what could go"),
+        ("envgraph store gc --registry --dry-run", "what could go from the registry"),
     ),
 )
 
@@ -55,26 +72,44 @@ class Arguments:
     repair: bool
     dry_run: bool
     grace_days: float | None
+    registry: bool = False
+    delete: bool = False
 
 
 def read(values: Values) -> Arguments:
     """The verb's arguments; UsageError for a flag of another task."""
     task = values.word("TASK") or ""
-    for flag, owner in (("--repair", "verify"), ("--dry-run", "gc"), ("--grace-days", "gc")):
+    for flag, owner in _OWNERS.items():
         if values.on(flag) and task != owner:
             raise UsageError(f"{flag} is a flag of `store {owner}`")
+    if values.on("--delete") and not values.on("--registry"):
+        raise UsageError("--delete is a flag of `store gc --registry`")
+    if values.on("--delete") and values.on("--dry-run"):
+        raise UsageError("--dry-run and --delete exclude each other")
     days = values.text("--grace-days")
     return Arguments(
         task,
         values.on("--repair"),
         values.on("--dry-run"),
         None if days is None else _days(days),
+        values.on("--registry"),
+        values.on("--delete"),
     )
 
 
 def run(arguments: Arguments, session: Session) -> int:
     """Do the task; 3 when verify found something bad."""
     with session.open_workspace() as workspace:
+        if arguments.registry:
+            from envgraph.cli.registry_gc import collect_in_registry
+
+            return collect_in_registry(
+                workspace,
+                session,
+                grace_days=_GRACE if arguments.grace_days is None else arguments.grace_days,
+                dry_run=arguments.dry_run,
+                delete=arguments.delete,
+            )
         store = workspace.store
         if arguments.task == "verify":
             return _verify(arguments, session, store)

@@ -140,8 +140,10 @@ class CrowdContract(Abilities):
         slow = Source(data, pauses_at=1 << 20, then=pause)
         with ThreadPoolExecutor(1) as pool:
             pushing = pool.submit(repository.push_blob, descriptor, slow)
+            pushing.add_done_callback(lambda _: halfway.set())
             try:
                 assert halfway.wait(_LONG)
+                assert not pushing.done(), pushing.result()
                 assert repository.missing([descriptor.digest]) == {descriptor.digest}
                 with pytest.raises(NotFoundError):
                     read_blob(repository, descriptor)

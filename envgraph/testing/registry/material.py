@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from envgraph.api import Descriptor, Digest, Repository
 from envgraph.errors import EnvgraphError
@@ -67,7 +67,7 @@ class Source:
         self.data = data
         self.most = most
         self.fails_after = fails_after
-        self.error = error or SourceError("the source broke")
+        self.error: Exception = error or SourceError("the source broke")
         self.pauses_at = pauses_at
         self.then = then
         self.endless = endless
@@ -77,7 +77,7 @@ class Source:
         """A body from the first byte on."""
         body = _Body(self)
         self.opened.append(body)
-        return body  # type: ignore[return-value]  # a raw stream is read like any other
+        return cast(BinaryIO, body)
 
     @property
     def all_closed(self) -> bool:
@@ -205,7 +205,7 @@ def read_blob(repository: Repository, descriptor: Descriptor, offset: int = 0) -
 
 
 def _all_of(body: BinaryIO) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     while piece := body.read(1 << 16):
         pieces.append(piece)
     return b"".join(pieces)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from envgraph.api.events import Event
-from envgraph.apply.executor import Executor, node_failure
+from envgraph.apply.executor import Executor, ParallelMap, node_failure
 from envgraph.errors import BuildError, FetchError
 from envgraph.model.canonical import node_key
 from envgraph.model.nodes import Node
@@ -161,3 +161,37 @@ def test_a_bug_is_not_dressed_up_as_a_failure() -> None:
     [node] = nodes("numpy")
     with pytest.raises(ZeroDivisionError):
         node_failure(node, ZeroDivisionError("division by zero"))
+
+
+def test_a_parallel_map_runs_side_by_side_and_keeps_the_order() -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def work(item: int) -> int:
+        if item < 2:
+            both.wait()  # passes only when two run at once
+        return item * 10
+
+    assert ParallelMap(2)(work, range(5)) == [0, 10, 20, 30, 40]
+    assert ParallelMap(8)(work, []) == []
+
+
+def test_a_parallel_map_ends_with_the_first_error_and_starts_nothing_more() -> None:
+    started: list[int] = []
+    failed = threading.Event()
+
+    def work(item: int) -> int:
+        started.append(item)
+        if item == 0:
+            failed.set()
+            raise FetchError("gone")
+        failed.wait(30)
+        return item
+
+    with pytest.raises(FetchError, match="gone"):
+        ParallelMap(1)(work, range(100))
+    assert started == [0]
+    started.clear()
+    failed.clear()
+    with pytest.raises(FetchError, match="gone"):
+        ParallelMap(2)(work, range(10_000))
+    assert len(started) < 10_000

@@ -148,18 +148,18 @@ DIFF_IDS = {
     "group": "sha256:ff8e8b2b5df90940b10b62c8120f5644c90534180555db5dcab79c8b5507304e",
 }
 COMPRESSED = {
-    "zstd 1.5.7 level 3 frames 1": {
-        "root": "sha256:13282ea51b94176736818df997e5f61ee9e621a5c54943384e9ec89b225fe60e",
-        "conda": "sha256:f199ab25b656bf535227344516ccf2869aa59516f8ff40e73dd80af093ff1585",
-        "wheel": "sha256:2e44f2ed0653737f8f6ac20df12cdf2256c54fd2fb4e8385bb34e17c25a7e320",
-        "group": "sha256:0514437c524a45fc14bd386c239799cc2152339ea9929baeda6b7f8f71f8f5f4",
+    "zstd 1.5.7 level 3 frames 2": {
+        "root": "sha256:498d331cfc706d513dd47bd7f2f425dcf967685dc767854b6f84044bc4fc5a62",
+        "conda": "sha256:21ea4f6a2de7812a21ca7cd8012a1e704ce43dbc3326a89a1cae63016e1502bf",
+        "wheel": "sha256:efaf2dd1bf0fabdf1cdf305ab585f11b40563f65c7a69c9cd4416456c97a8d7e",
+        "group": "sha256:f78f274bb4a0b1f8e5dc4e1a82583a4d4a5be8c654ee84be4e0dffb528960892",
     },
 }
 KEYS = {
-    "root": "envkey1:8d54727dfcce5fbea02dd469499971fb9f09ec882e3ae8b61e46fe4e6b099365",
-    "conda": "envkey1:732ee3414353f588597f210814035c6d0aec546dc2d30fed16ca5253e240e508",
-    "wheel": "envkey1:665cbfdafaea61da0fa73c7a84d8169b9fa4e19d5222ca6f0d10b53f970314b5",
-    "group": "envkey1:c688b6d18ab87f861c65b2af4bb9e37e1133a99ce52d3b79610b3cd1598befe7",
+    "root": "envkey1:1ee0543caf6fa03ba49883834b695f0dabf5764b262a4d544ee8ea5ca5a3bf32",
+    "conda": "envkey1:5122f5d3101de238a2ec8b21fba921e0473499a19ac8166d80e2df3d4ea19590",
+    "wheel": "envkey1:23860aaffd55b1e604d4b2cae63e6392c62a55f388df55b640b60f0a6872251e",
+    "group": "envkey1:a92aa8d799fe64b56159a7a73359ba616d08c6757136e37ce0adc2f9eccc18f3",
 }
 
 

@@ -90,10 +90,13 @@ def test_a_push_that_broke_off_anywhere_is_finished_by_the_next_one(
         broken.calls = Dying(count)
         first.now += timedelta(days=2)  # what was remembered counts no longer
         result = first.apply()
+        if count >= calls - 4 and not result.failures:  # the last look for rivals was missed
+            assert result.pushed == 1
+            continue
         assert [d.code for f in result.failures for d in f.diagnostics] == ["registry-down"], count
         for name, here in broken.contents.items():
             for tag in here.tags:
-                assert "record-" in tag or "key-" in tag, (count, name, tag)
+                assert tag.startswith(("record-", "key-", "pin-")), (count, name, tag)
                 if tag.startswith("key-"):
                     assert any(t.startswith("record-") for t in here.tags)
         broken.calls = []
@@ -109,7 +112,8 @@ def test_a_second_push_is_one_question(first: Machine) -> None:
     good(first.apply())
     first.registry.calls.clear()
     with first.open() as workspace:
-        assert workspace.push("train").count == 1
+        _, report = workspace.traffic.push("train")
+        assert report.count == 1
     [call] = first.registry.calls
     assert call.startswith("resolve envgraph/envgraph_")
 

@@ -1,0 +1,325 @@
+"""Environments from and for the catalogues of registries: pull, share, list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from envgraph.api.events import Event
+from envgraph.apply.executor import ParallelMap, node_failure
+from envgraph.apply.publish import Naming, optional_layers, utc
+from envgraph.apply.transfer import Transfers
+from envgraph.errors import EnvgraphError, InputError
+from envgraph.history.read import environment_ref, read_record, versions
+from envgraph.history.shelf import Shelf
+from envgraph.interchange.catalogue import LATEST, Catalogue, Shared, is_same
+from envgraph.interchange.parcel import Parcel, pack
+from envgraph.interchange.pull import Platform, Puller, Wanted
+from envgraph.model.canonical import NodeKey
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.names import reserved_prefix
+from envgraph.model.records import VersionRecord
+from envgraph.registry.artifacts import EnvironmentRecord
+from envgraph.registry.remotes import Remote
+from envgraph_store import Digest, Store, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A version that is in the store now. ``registered``: it is one of the workspace's own."""
+
+    record: VersionRecord
+    registry: str
+    bytes_moved: int = 0
+    registered: bool = False
+
+
+class Library:
+    """The catalogue of one registry, and what one workspace's store has of it.
+
+    The caller holds a lease of the store.
+    """
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        store: Store,
+        remote: Remote,
+        *,
+        now: datetime,
+        parallelism: int,
+        on_event: Callable[[Event], None] = lambda event: None,
+        is_bundle: bool = False,
+    ) -> None:
+        """Bind; asks nothing.
+
+        ``is_bundle``: the registry is a file, whose versions can only become this
+        workspace's own, and bring the layers of their bases along.
+        """
+        self._is_bundle = is_bundle
+        self._config = config
+        self._store = store
+        self._remote = remote
+        self._catalogue = Catalogue(remote)
+        self._shelf = Shelf(store, config.id)
+        self._now = now
+        self._map = ParallelMap(parallelism)
+        self._transfers = Transfers(store, parallelism, on_event)
+
+    # -- listing ---------------------------------------------------------
+
+    def listed(self, *, all: bool = False) -> list[VersionRecord]:
+        """The latest version of every environment; with ``all`` every version. Remembered."""
+        owner = self._catalogue.owner()
+        found = dict(
+            zip(
+                names := self._catalogue.names(),
+                self._map(lambda name: self._look(name, all=all), names),
+                strict=True,
+            )
+        )
+        with self._store.transaction() as batch:
+            self._shelf.put_owner(
+                batch, self._remote.name, None if owner is None else (owner.id, owner.name)
+            )
+            self._shelf.put(
+                batch,
+                self._remote.name,
+                {name: records for name, (records, _) in found.items()},
+                {name: {LATEST: version} for name, (_, version) in found.items() if version},
+            )
+            batch.commit()
+        shown = [record for records, _ in found.values() for record, _ in records]
+        return [self._shelf.shown(self._remote.name, record) for record in shown]
+
+    def _look(self, name: str, *, all: bool) -> tuple[list[tuple[VersionRecord, Digest]], str]:
+        """The versions to list, the newest first, and which one is the latest."""
+        newest = self._seen(name, self._catalogue.meant(name))
+        listed = [newest]
+        if all:
+            others = [
+                self._seen(name, self._catalogue.meant(name, version))
+                for version in self._catalogue.versions(name)
+                if version != newest[0].version
+            ]
+            listed += sorted(others, key=lambda item: item[0].time, reverse=True)
+        return listed, newest[0].version
+
+    def _seen(self, name: str, artifact: Digest) -> tuple[VersionRecord, Digest]:
+        known = self._shelf.get(self._remote.name, name)
+        for record, seen in known.versions.values():
+            if seen == artifact and self._store.blobs.has(record):
+                return read_record(self._store, record), artifact
+        return self._catalogue.fetch(name, artifact).record, artifact
+
+    # -- pulling ---------------------------------------------------------
+
+    def pull(
+        self,
+        wanted: Iterable[tuple[str, str | None, str | None]],
+        *,
+        register: bool,
+    ) -> list[Pulled]:
+        """Bring versions ``(name, version, label)`` into the store, each of them whole.
+
+        ``register``: they become versions of the workspace, but for curated ones and
+        reserved names. NotFoundError, RegistryError, IntegrityError as the registry has
+        it; EnvgraphError ``version-taken`` when the workspace has another such version.
+        """
+        owner = self._catalogue.owner()
+        found: list[tuple[Shared, str | None]] = []
+        for name, version, label in wanted:
+            artifact = self._catalogue.meant(name, version, label)
+            shared = self._catalogue.fetch(name, artifact)
+            if version is not None and shared.record.version != version:
+                raise EnvgraphError(
+                    f"{self._remote.title}: {name}:{version} is version {shared.record.version}",
+                    code="registry-record",
+                )
+            found.append((shared, label or (None if version is not None else LATEST)))
+        foreign = owner is not None and owner.id != self._config.id
+        mine = [
+            shared
+            for shared, _ in found
+            if register and not foreign and not self._is_reserved(shared.record)
+        ]
+        for shared in mine:
+            check_version(self._store, self._config.id, shared.record)
+        if self._is_bundle and len(mine) < len(found):
+            raise _not_ours([shared.record for shared, _ in found if shared not in mine])
+        moved = self._fetch([self._catalogue.parcel(shared) for shared, _ in found])
+        registered = self._keep(found, mine, None if owner is None else (owner.id, owner.name))
+        pulled = []
+        for shared, _ in found:
+            own = registered.get(shared.artifact)
+            record = own or self._shelf.shown(self._remote.name, shared.record)
+            pulled.append(Pulled(record, self._remote.name, moved, own is not None))
+            moved = 0
+        return pulled
+
+    def restore(self, record: VersionRecord) -> Pulled:
+        """Bring the image of a version of the workspace back, from where it was pushed."""
+        moved = self._fetch([pack(self._store, self._config, record)])
+        return Pulled(record, self._remote.name, moved, True)
+
+    def _is_reserved(self, record: VersionRecord) -> bool:
+        return reserved_prefix(record.environment, self._config.reserved_prefixes) is not None
+
+    def _fetch(self, parcels: Sequence[Parcel]) -> int:
+        puller = Puller(self._store, self._remote, whole_bases=self._is_bundle)
+        wanted: dict[NodeKey, Wanted] = {}
+        for parcel in parcels:
+            item = wanted_of(parcel)
+            puller.know(item, parcel.contents.bases)
+            wanted.setdefault(item.key, item)
+        transfer = self._transfers.pull(puller, list(wanted.values()))
+        outcome = transfer.outcome
+        for key, error in outcome.failed.items():
+            raise node_failure(outcome.nodes[key], error) from error
+        if not outcome.whole:
+            raise KeyboardInterrupt
+        return transfer.bytes_moved
+
+    def _keep(
+        self,
+        found: Sequence[tuple[Shared, str | None]],
+        mine: Sequence[Shared],
+        owner: tuple[str, str] | None,
+    ) -> Mapping[Digest, VersionRecord]:
+        """Documents, what is known of the catalogue, and the versions; one durable batch."""
+        by_name: dict[str, list[tuple[VersionRecord, Digest]]] = {}
+        labels: dict[str, dict[str, str]] = {}
+        registered: dict[Digest, VersionRecord] = {}
+        with self._store.transaction() as batch:
+            for shared, label in found:
+                record = shared.record
+                for data in shared.contents.documents:
+                    batch.add_bytes(data)
+                by_name.setdefault(record.environment, []).append((record, shared.artifact))
+                if label is not None:
+                    labels.setdefault(record.environment, {})[label] = record.version
+            if not self._is_bundle:
+                self._shelf.put_owner(batch, self._remote.name, owner)
+                self._shelf.put(batch, self._remote.name, by_name, labels)
+            source = "" if self._is_bundle else self._remote.name
+            register = _Register(self._store, self._config, source, self._now)
+            for shared in mine:
+                registered[shared.artifact] = register.add(batch, shared.contents)
+            register.finish(batch)
+            batch.commit()
+        if registered:
+            self._store.rewrite_index()
+        return registered
+
+    # -- sharing ---------------------------------------------------------
+
+    def check_share(self, record: VersionRecord, *, claim: bool) -> None:
+        """Claim the registry if asked to, and refuse what may not be shared there."""
+        if record.kind == "curated":
+            raise InputError(
+                f"{record.environment!r} is curated: it belongs to another registry",
+                code="curated",
+                hint="make an environment of your own from it, under another name",
+            )
+        if claim:
+            self._catalogue.claim(self._config.id, self._config.name)
+        self._catalogue.check_share(record, self._config.id, self._config.reserved_prefixes)
+
+    def publish(self, parcel: Parcel) -> bool:
+        """Name a version in the catalogue; its image is in the registry."""
+        return self._catalogue.publish(parcel)
+
+
+def _not_ours(records: Sequence[VersionRecord]) -> EnvgraphError:
+    names = ", ".join(repr(record.environment) for record in records[:5])
+    return EnvgraphError(
+        f"{names}: a name with a reserved prefix does not become this workspace's own",
+        code="reserved-prefix",
+        hint="such environments are used from a registry, by azureml://registries/…",
+    )
+
+
+class _Register:
+    """Appends pulled versions to the workspace's histories, within one batch."""
+
+    def __init__(self, store: Store, config: WorkspaceConfig, registry: str, now: datetime) -> None:
+        self._store = store
+        self._config = config
+        self._registry = registry
+        self._now = now
+        self._naming = Naming(store, config.id, config.name)
+        self._newest: dict[str, tuple[VersionRecord, Digest]] = {}
+        self._optional: dict[str, frozenset[Digest]] = {}
+
+    def add(self, batch: Transaction, contents: EnvironmentRecord) -> VersionRecord:
+        """The version as the workspace has it: the one that is there, or a new record."""
+        shared = contents.record
+        known = find_version(self._store, self._config.id, shared)
+        if known is not None:
+            return known
+        name = shared.environment
+        before = self._newest.get(name) or self._head(name)
+        address = f"azureml://registries/{self._registry}/environments/{name}"
+        record = replace(
+            shared,
+            workspace=self._config.id,
+            sequence=1 if before is None else before[0].sequence + 1,
+            previous=None if before is None else before[1],
+            time=utc(self._now),
+            changed=(),
+            parent=f"{address}/versions/{shared.version}" if self._registry else shared.parent,
+        )
+        self._newest[name] = (record, batch.add_bytes(record.to_bytes()))
+        self._optional[name] = optional_layers(contents.locks.values())
+        return record
+
+    def _head(self, name: str) -> tuple[VersionRecord, Digest] | None:
+        ref = self._store.refs.get(environment_ref(self._config.id, name))
+        if ref is None:
+            return None
+        head = Digest(ref.value["head"])
+        return read_record(self._store, head), head
+
+    def finish(self, batch: Transaction) -> None:
+        """Let every history end in its newest record, and name its image."""
+        for name, (record, head) in self._newest.items():
+            ref_name = environment_ref(self._config.id, name)
+            ref = self._store.refs.get(ref_name)
+            value = {"head": str(head), "sequence": record.sequence, "version": record.version}
+            batch.set_ref(ref_name, value, None if ref is None else ref.generation)
+            size = self._store.blobs.size(record.image)
+            self._naming.name(batch, record, size, self._optional[name])
+
+
+def wanted_of(parcel: Parcel) -> Wanted:
+    """The image of a version, as a puller takes it."""
+    record, contents = parcel.record, parcel.contents
+    platforms = {
+        platform: Platform(lock, contents.runtime_document, parcel.nodes[platform])
+        for platform, lock in contents.locks.items()
+    }
+    return Wanted(parcel.key, record.image_name, record.image, platforms, record.images)
+
+
+def find_version(store: Store, workspace: str, wanted: VersionRecord) -> VersionRecord | None:
+    """The workspace's own version of that name and number, if it is the same one."""
+    for record in versions(store, workspace, wanted.environment):
+        if record.version == wanted.version:
+            return record if is_same(record, wanted) else None
+    return None
+
+
+def check_version(store: Store, workspace: str, wanted: VersionRecord) -> None:
+    """EnvgraphError when the workspace has another version of that name and number."""
+    for record in versions(store, workspace, wanted.environment):
+        if record.version == wanted.version and not is_same(record, wanted):
+            raise EnvgraphError(
+                f"{wanted.environment}:{wanted.version} is here already, and it is another one",
+                code="version-taken",
+                detail="a version never changes once it is registered",
+                hint="use the registry's by its address: azureml://registries/…",
+            )
+
+
+__all__ = ["Library", "Pulled", "check_version", "find_version", "wanted_of"]
