@@ -89,6 +89,10 @@ class PinSharing:
 
 
 def _offers(plan: Plan) -> list[_Offer]:
+    """A lock that leaves its base for what the tag means now is not among them.
+
+    It is a new generation on purpose: what the pin held before must not win over it.
+    """
     pushed = {change.target.name for change in plan.pushed}
     return [
         _Offer(
@@ -100,8 +104,11 @@ def _offers(plan: Plan) -> list[_Offer]:
         )
         for change in plan.environments
         for platform, locked in change.target.platforms.items()
-        if locked.origin == "new"
-        or (change.target.name in pushed and locked.origin not in ("registry", "edited"))
+        if locked.left is None
+        and (
+            locked.origin == "new"
+            or (change.target.name in pushed and locked.origin not in ("registry", "edited"))
+        )
     ]
 
 
