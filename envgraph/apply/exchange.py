@@ -13,9 +13,10 @@ from envgraph.apply.sharing import PinSharing
 from envgraph.apply.transfer import Transfer, Transfers
 from envgraph.errors import EnvgraphError
 from envgraph.history.read import latest, versions
+from envgraph.image.bases import LayerSource
 from envgraph.interchange.parcel import pack
 from envgraph.interchange.pull import Platform, Puller, Wanted
-from envgraph.interchange.push import BaseLayers, Pusher
+from envgraph.interchange.push import Pusher
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.model.records import VersionRecord
 from envgraph.plan.plan import EnvironmentChange, Plan
@@ -39,7 +40,7 @@ class Exchange:
         *,
         now: datetime,
         pins: RegistryPins | None = None,
-        base_layers: BaseLayers | None = None,
+        base_layers: LayerSource | None = None,
     ) -> None:
         """Bind; the registry is opened when something moves."""
         self._config = config

@@ -198,12 +198,18 @@ def one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
     return emit
 
 
+_DOING: Final[dict[str, str]] = {
+    "pull": "while pulling",
+    "push": "while pushing",
+    "question": "while asking for",
+    "transfer": "while moving",
+}
+
+
 def node_failure(node: Node, error: Exception) -> EnvgraphError:
     """An error of ours with the node that it happened in; a bug is handed on as it is."""
     if isinstance(error, EnvgraphError):
-        moved = node.kind in ("pull", "push")
-        place = f"while {node.kind if moved else 'build'}ing "
-        place += node.name if moved else f"{node.kind} {node.name}"
+        place = f"{_DOING.get(node.kind, f'while building {node.kind}')} {node.name}"
         diagnostics = tuple(
             Diagnostic(
                 d.code,

@@ -50,8 +50,14 @@ class Library:
         now: datetime,
         parallelism: int,
         on_event: Callable[[Event], None] = lambda event: None,
+        is_bundle: bool = False,
     ) -> None:
-        """Bind; asks nothing."""
+        """Bind; asks nothing.
+
+        ``is_bundle``: the registry is a file, whose versions can only become this
+        workspace's own, and bring the layers of their bases along.
+        """
+        self._is_bundle = is_bundle
         self._config = config
         self._store = store
         self._remote = remote
@@ -140,6 +146,8 @@ class Library:
         ]
         for shared in mine:
             check_version(self._store, self._config.id, shared.record)
+        if self._is_bundle and len(mine) < len(found):
+            raise _not_ours([shared.record for shared, _ in found if shared not in mine])
         moved = self._fetch([self._catalogue.parcel(shared) for shared, _ in found])
         registered = self._keep(found, mine, None if owner is None else (owner.id, owner.name))
         pulled = []
@@ -159,7 +167,7 @@ class Library:
         return reserved_prefix(record.environment, self._config.reserved_prefixes) is not None
 
     def _fetch(self, parcels: Sequence[Parcel]) -> int:
-        puller = Puller(self._store, self._remote)
+        puller = Puller(self._store, self._remote, whole_bases=self._is_bundle)
         wanted: dict[NodeKey, Wanted] = {}
         for parcel in parcels:
             item = wanted_of(parcel)
@@ -191,11 +199,14 @@ class Library:
                 by_name.setdefault(record.environment, []).append((record, shared.artifact))
                 if label is not None:
                     labels.setdefault(record.environment, {})[label] = record.version
-            self._shelf.put_owner(batch, self._remote.name, owner)
-            self._shelf.put(batch, self._remote.name, by_name, labels)
-            register = _Register(self._store, self._config, self._remote.name, self._now)
+            if not self._is_bundle:
+                self._shelf.put_owner(batch, self._remote.name, owner)
+                self._shelf.put(batch, self._remote.name, by_name, labels)
+            source = "" if self._is_bundle else self._remote.name
+            register = _Register(self._store, self._config, source, self._now)
             for shared in mine:
                 registered[shared.artifact] = register.add(batch, shared.contents)
+            register.finish(batch)
             batch.commit()
         if registered:
             self._store.rewrite_index()
@@ -220,6 +231,15 @@ class Library:
         return self._catalogue.publish(parcel)
 
 
+def _not_ours(records: Sequence[VersionRecord]) -> EnvgraphError:
+    names = ", ".join(repr(record.environment) for record in records[:5])
+    return EnvgraphError(
+        f"{names}: a name with a reserved prefix does not become this workspace's own",
+        code="reserved-prefix",
+        hint="such environments are used from a registry, by azureml://registries/…",
+    )
+
+
 class _Register:
     """Appends pulled versions to the workspace's histories, within one batch."""
 
@@ -230,6 +250,7 @@ class _Register:
         self._now = now
         self._naming = Naming(store, config.id, config.name)
         self._newest: dict[str, tuple[VersionRecord, Digest]] = {}
+        self._optional: dict[str, frozenset[Digest]] = {}
 
     def add(self, batch: Transaction, contents: EnvironmentRecord) -> VersionRecord:
         """The version as the workspace has it: the one that is there, or a new record."""
@@ -238,12 +259,8 @@ class _Register:
         if known is not None:
             return known
         name = shared.environment
-        ref_name = environment_ref(self._config.id, name)
-        ref = self._store.refs.get(ref_name)
-        before = self._newest.get(name)
-        if before is None and ref is not None:
-            head = Digest(ref.value["head"])
-            before = (read_record(self._store, head), head)
+        before = self._newest.get(name) or self._head(name)
+        address = f"azureml://registries/{self._registry}/environments/{name}"
         record = replace(
             shared,
             workspace=self._config.id,
@@ -251,16 +268,28 @@ class _Register:
             previous=None if before is None else before[1],
             time=utc(self._now),
             changed=(),
-            parent=f"azureml://registries/{self._registry}/environments/{name}"
-            f"/versions/{shared.version}",
+            parent=f"{address}/versions/{shared.version}" if self._registry else shared.parent,
         )
-        head = batch.add_bytes(record.to_bytes())
-        value = {"head": str(head), "sequence": record.sequence, "version": record.version}
-        batch.set_ref(ref_name, value, None if ref is None else ref.generation)
-        optional = optional_layers(contents.locks.values())
-        self._naming.name(batch, record, self._store.blobs.size(record.image), optional)
-        self._newest[name] = (record, head)
+        self._newest[name] = (record, batch.add_bytes(record.to_bytes()))
+        self._optional[name] = optional_layers(contents.locks.values())
         return record
+
+    def _head(self, name: str) -> tuple[VersionRecord, Digest] | None:
+        ref = self._store.refs.get(environment_ref(self._config.id, name))
+        if ref is None:
+            return None
+        head = Digest(ref.value["head"])
+        return read_record(self._store, head), head
+
+    def finish(self, batch: Transaction) -> None:
+        """Let every history end in its newest record, and name its image."""
+        for name, (record, head) in self._newest.items():
+            ref_name = environment_ref(self._config.id, name)
+            ref = self._store.refs.get(ref_name)
+            value = {"head": str(head), "sequence": record.sequence, "version": record.version}
+            batch.set_ref(ref_name, value, None if ref is None else ref.generation)
+            size = self._store.blobs.size(record.image)
+            self._naming.name(batch, record, size, self._optional[name])
 
 
 def wanted_of(parcel: Parcel) -> Wanted:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from envgraph.api.events import Event
 from envgraph.apply.exchange import Exchange
+from envgraph.apply.executor import ParallelMap
 from envgraph.apply.library import Library, Pulled
 from envgraph.apply.reports import PushReport
-from envgraph.errors import NotFoundError, OfflineError
+from envgraph.errors import InputError, NotFoundError, OfflineError
 from envgraph.history.read import environment_names
-from envgraph.history.shelf import Shelf
+from envgraph.history.shelf import CURATED, Shelf
+from envgraph.image.bases import LayerSource, ensure_base
+from envgraph.interchange.bundle import Bundle, BundleWriter
 from envgraph.interchange.parcel import pack
-from envgraph.interchange.push import BaseLayers
+from envgraph.lock.pins import Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.records import VersionRecord
 from envgraph.registry.remotes import WORKSPACE, Remote, Remotes
@@ -38,7 +42,7 @@ class Traffic:
         store: Store,
         *,
         remotes: Callable[[], Remotes],
-        bases: Callable[[], BaseLayers],
+        bases: Callable[[], LayerSource],
         find: Callable[[str], VersionRecord],
         alone: Callable[[str], AbstractContextManager[None]],
         now: Callable[[], datetime],
@@ -131,6 +135,79 @@ class Traffic:
             if report.count and not report.failures:
                 library.publish(pack(self._store, self._config, record))
             return record, report
+
+    def bundle(
+        self,
+        references: Sequence[str],
+        path: Path,
+        *,
+        with_base: bool = False,
+        packages: bool = False,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> tuple[list[VersionRecord], int]:
+        """Write versions into one file; the versions, and the bytes of what is in it.
+
+        ``with_base``: the layers of bases in registries too (they are fetched if the store
+        lacks them); ``packages``: the package archives too.
+        """
+        records = [self._find(reference) for reference in references]
+        for record in records:
+            if record.kind == CURATED:
+                raise InputError(
+                    f"{record.environment!r} is curated: it stays in its registry",
+                    code="curated",
+                    hint="copy that registry (`type: dirs` is a folder), or bundle your own",
+                )
+        with self._lease("bundle"):
+            parcels = [pack(self._store, self._config, record) for record in records]
+            if with_base:
+                bases = [lock.base for p in parcels for lock in p.contents.locks.values()]
+                ensure_base(
+                    self._store,
+                    bases,
+                    self._bases(),
+                    mapper=ParallelMap(parallelism),
+                    on_event=on_event,
+                )
+            writer = BundleWriter(self._store, with_base=with_base, packages=packages)
+            for parcel in parcels:
+                writer.add(parcel)
+            return records, writer.write(path)
+
+    def unbundle(
+        self,
+        path: Path,
+        *,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> list[Pulled]:
+        """Make the versions in a bundle this workspace's own, verified as every pull is."""
+        bundle = Bundle(path)
+        with self._alone("bundle import"):
+            library = Library(
+                self._config,
+                self._store,
+                bundle.remote,
+                now=self._now(),
+                parallelism=parallelism,
+                on_event=on_event,
+                is_bundle=True,
+            )
+            wanted = [(name, version, None) for name, version in bundle.versions()]
+            pulled = library.pull(wanted, register=True)
+            pins = Pins(self._store, self._config.id)
+            locks = [
+                pins.read(reference.record)
+                for item in pulled
+                for reference in item.record.locks.values()
+            ]
+            with self._store.transaction() as batch:
+                bundle.copy_archives(
+                    self._store, (p for lock in locks for p in lock.packages), batch
+                )
+                batch.commit()
+            return pulled
 
     def listed(self, name: str, *, all: bool = False) -> list[VersionRecord]:
         """The environments that a registry shares; with --offline those that were seen before.

@@ -62,7 +62,7 @@ class Transfers:
     def _fetch(self, puller: Puller, batches: Batches) -> Outcome:
         layers = {
             self._node(
-                "pull",
+                "transfer",
                 layer.title,
                 (layer.descriptor.digest, layer.node.key),
                 layer.descriptor.size,
@@ -110,7 +110,10 @@ class Transfers:
     def _send(self, pusher: Pusher) -> Outcome:
         pieces = {
             self._node(
-                "push", piece.descriptor.digest.hex[:12], piece.descriptor.digest, piece.size
+                "transfer",
+                f"blob {piece.descriptor.digest.hex[:12]}",
+                piece.descriptor.digest,
+                piece.size,
             ): piece
             for piece in pusher.pieces()
         }

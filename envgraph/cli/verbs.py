@@ -27,11 +27,21 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         ),
     ),
     (
+        "To and from others",
+        (
+            ("push", "a version into a registry: only what it lacks"),
+            ("pull", "a version out of a registry, verified, without building"),
+            ("share", "a version by name in a registry's catalogue"),
+            ("bundle", "versions as one file, for machines without a network"),
+        ),
+    ),
+    (
         "Look after it",
         (
             ("drift", "what moved since: bases, channels, packages, the policy"),
             ("impact", "every environment that stands on a base image"),
             ("rebase", "the same packages on a patched base, without a solve"),
+            ("registry", "keep a login for a registry; list the workspace's registries"),
             ("store", "verify, collect garbage, show what takes the space"),
             ("plugin", "what plugins offer, and what is wrong with them"),
             ("doctor", "what this machine lacks, and how to get it"),
@@ -43,9 +53,8 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "push",
-    "pull", "share", "bundle", "job", "deployment", "audit",
-    "registry", "studio",
+    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "job",
+    "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
 

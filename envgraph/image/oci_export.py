@@ -22,6 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -103,6 +104,31 @@ def export_oci(
     else:
         _write_folder(files, out)
     return sum(file.size for file in files)
+
+
+def write_layout_tar(
+    path: Path,
+    index: Sequence[Descriptor],
+    blobs: Mapping[Digest, tuple[int, Callable[[], BinaryIO]]],
+) -> int:
+    """Write a tar of a layout with these entries and blobs (size, opener); its files' bytes.
+
+    The path appears whole or not at all.
+    """
+    document = {"schemaVersion": 2, "mediaType": OCI_IMAGE_INDEX}
+    entries = document_bytes(document | {"manifests": [entry.to_json() for entry in index]})
+    files = [_document("index.json", entries), _document("oci-layout", _LAYOUT)]
+    for digest in sorted(blobs):
+        size, opened = blobs[digest]
+        files.append(_File(_blob_name(digest), size, partial(_pieces_of, opened)))
+    _write_tar_file(files, path)
+    return sum(file.size for file in files)
+
+
+def _pieces_of(opened: Callable[[], BinaryIO]) -> Pieces:
+    with opened() as source:
+        while data := source.read(_CHUNK):
+            yield data
 
 
 def _layout_files(
@@ -229,13 +255,9 @@ def _document(name: str, data: bytes) -> _File:
 
 
 def _add_blob(found: dict[str, _File], blobs: BlobReader, digest: Digest) -> None:
-    def pieces() -> Pieces:
-        with blobs.open(digest) as source:
-            while data := source.read(_CHUNK):
-                yield data
-
     name = _blob_name(digest)
     if name not in found:
+        pieces = partial(_pieces_of, partial(blobs.open, digest))
         found[name] = _File(name, blobs.size(digest), pieces)
 
 

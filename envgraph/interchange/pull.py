@@ -98,8 +98,13 @@ class _Opened:
 class Puller:
     """Pulls images of one registry into a store; every method may be called from any thread."""
 
-    def __init__(self, store: Store, remote: Remote) -> None:
-        """Bind; asks nothing."""
+    def __init__(self, store: Store, remote: Remote, *, whole_bases: bool = False) -> None:
+        """Bind; asks nothing.
+
+        ``whole_bases``: layers of bases that the store could do without come too, as far
+        as the registry has them.
+        """
+        self._whole_bases = whole_bases
         self._store = store
         self._remote = remote
         self._lock = threading.Lock()
@@ -174,6 +179,9 @@ class Puller:
             for key, descriptor in zip(nodes.layers, ours, strict=False)
         ]
         needed = set(base_blobs(base))
+        if self._whole_bases:
+            layers = {layer.digest for layer in base.layers}
+            needed |= layers - self._remote.repository(wanted.repository).missing(layers)
         found += [
             Layer(
                 wanted.repository,

@@ -24,8 +24,9 @@ from typing import BinaryIO, Final, Protocol, cast
 
 from envgraph.api.registry import RegistryError
 from envgraph.errors import IntegrityError, NotFoundError, ResolveError
+from envgraph.image.bases import LayerSource
 from envgraph.interchange.parcel import Parcel
-from envgraph.model.locked import BaseLayer, LockedBase
+from envgraph.model.locked import LockedBase
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
     OCI_IMAGE_INDEX,
@@ -44,14 +45,6 @@ from envgraph_store import Digest, Store
 Count = Callable[[int], None]
 _BULK: Final = 16
 """Blobs in one question: several questions run at once where each blob is a request."""
-
-
-class BaseLayers(Protocol):
-    """Where layers of bases in registries come from that the store does not have."""
-
-    def open_layer(self, base: LockedBase, layer: BaseLayer) -> AbstractContextManager[BinaryIO]:
-        """A layer's bytes, verified to their end."""
-        ...
 
 
 class MountNames(Protocol):
@@ -108,7 +101,7 @@ class Pusher:
         store: Store,
         remote: Remote,
         *,
-        base_layers: BaseLayers | None = None,
+        base_layers: LayerSource | None = None,
         base_repository: MountNames = lambda base: None,
     ) -> None:
         """Bind; asks nothing."""

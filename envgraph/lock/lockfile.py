@@ -23,7 +23,6 @@ from typing import Any, Final
 
 from envgraph.conda import credentials
 from envgraph.errors import Diagnostic, InputError, SourceLocation
-from envgraph.lock.lockdocument import build_document
 from envgraph.lock.lockread import read_document
 from envgraph.model.canonical import digest_of
 from envgraph.model.documents import base_document, package_document
@@ -50,6 +49,8 @@ class LockfileContent:
 
 def lockfile_text(locks: Sequence[LockedEnvironment], sources: Sequence[str] = ()) -> str:
     """The file's text for these platforms: equal locks give equal text."""
+    from envgraph.lock.condalock import build_document
+
     ordered = sorted(locks, key=lambda lock: lock.platform)
     if len({lock.platform for lock in ordered}) != len(ordered):
         raise InputError("two locks of one platform cannot share a file", code="lock-platform")

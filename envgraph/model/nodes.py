@@ -23,6 +23,7 @@ NodeKind = Literal[
     "pull",
     "push",
     "question",
+    "transfer",
 ]
 
 

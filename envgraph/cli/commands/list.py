@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from envgraph.model.records import VersionRecord
 
 SIGNATURE: Final = Signature(
-    flags=(Flag("--all", "every version, not only the newest of each"),),
-    examples=(("envgraph list --all", "with the versions before the newest"),),
+    flags=(
+        Flag("--all", "every version, not only the newest of each"),
+        Flag("--registry", "what a registry shares; offline: what was seen of it", "NAME"),
+    ),
+    examples=(
+        ("envgraph list --all", "with the versions before the newest"),
+        ("envgraph list --registry shared", "what others have shared there"),
+    ),
 )
 
 
@@ -24,21 +30,25 @@ class Arguments:
     """Which versions to list."""
 
     all: bool
+    registry: str | None
 
 
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
-    return Arguments(values.on("--all"))
+    return Arguments(values.on("--all"), values.text("--registry"))
 
 
 def run(arguments: Arguments, session: Session) -> int:
     """One row for each version, or one JSON object for each record of one."""
     with session.open_workspace() as workspace:
-        records = workspace.list_environments(all=arguments.all)
+        if arguments.registry is not None:
+            records = workspace.traffic.listed(arguments.registry, all=arguments.all)
+        else:
+            records = workspace.list_environments(all=arguments.all)
         if session.common.json:
             session.answer({"environments": [_document(record) for record in records]})
         else:
-            _show(_newest_of_each_version(records), session)
+            _show(_newest_of_each_version(records), session, arguments.registry)
     return 0
 
 
@@ -64,7 +74,10 @@ def _document(record: VersionRecord) -> dict[str, object]:
     }
 
 
-def _show(records: Sequence[VersionRecord], session: Session) -> None:
+def _show(records: Sequence[VersionRecord], session: Session, registry: str | None) -> None:
+    if not records and registry is not None:
+        session.console.note(f"Nothing is shared in {registry!r}, as far as is known here.")
+        return
     if not records:
         session.console.note("No environment is registered here. To make one: envgraph apply")
         return

@@ -79,6 +79,7 @@ def run(arguments: Arguments, session: Session) -> int:
                 session.paths(arguments.files),
                 targets=arguments.targets,
                 replace=arguments.replace,
+                fresh=not arguments.memo,
                 follow_base=arguments.follow_base,
             )
         empty = None if arguments.files else nothing_found(plan, workspace, session, "plan")

@@ -9,7 +9,9 @@ from envgraph.cli.options import Operand, Signature, Values
 from envgraph.cli.session import Session
 from envgraph.errors import UsageError
 
-REFERENCE: Final = Operand("REF", "NAME, NAME:VERSION, NAME@latest or a definition digest")
+REFERENCE: Final = Operand(
+    "REF", "NAME, NAME:VERSION, NAME@latest, a definition digest or azureml://registries/…"
+)
 SIGNATURE: Final = Signature(
     operands=(REFERENCE,),
     notes=("With -v, every package and every layer is listed.",),

@@ -123,19 +123,30 @@ class PlanView:
         if change.previous is None:
             self._asked_for(change)
         self._packages(change.packages)
+        for step in steps:
+            if step.kind in ("image", "image-index") and step.action == "pull":
+                about = f", about {size(step.bytes)}" if step.bytes else ""
+                self._text(f"its image comes out of the registry{about}: nothing to build")
         layers = [s for s in steps if s.kind not in ("lock", "version", "image", "image-index")]
         if layers:
             self._text(self._to_build(layers))
             self._steps(plan, layers)
         elif shares:
             self._text("what it needs is shared, see below")
+        elif any(s.kind in ("image", "image-index") and s.action == "pull" for s in steps):
+            pass
         elif change.action != "no-op" and not change.note:
-            images = [s for s in steps if s.kind == "image"]
+            images = [s for s in steps if s.kind == "image" and s.action == "build"]
             self._text(
                 "no layer to build: an image from layers that are there"
                 if images
                 else "nothing to build: the image is there"
             )
+
+        for step in steps:
+            if step.action == "push":
+                most = f", up to {size(step.bytes)}" if step.bytes else ""
+                self._text(f"to push: {step.reason}{most}")
 
     def _to_build(self, layers: Sequence[Step]) -> str:
         built = sum(1 for s in layers if s.action == "build")
@@ -206,6 +217,8 @@ class PlanView:
 
 def _missing(change: EnvironmentChange, steps: Sequence[Step], shares: bool) -> str:
     """What is to be done about a version that is registered already."""
+    if steps and all(s.action == "push" for s in steps) and not shares:
+        return "it will be pushed"
     if any(s.reason == "asked to be replaced" for s in steps):
         return "parts of it are built again"
     if shares or any(s.kind != "lock" for s in steps):

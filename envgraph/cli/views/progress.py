@@ -22,8 +22,20 @@ _DONE: Final = {
     "base-image": "pulled",
     "image": "made",
     "image-index": "made",
+    "pull": "pulled",
+    "push": "pushed",
 }
-_DOING: Final = {"archive": "fetching", "base-image": "pulling"}
+_DOING: Final = {
+    "archive": "fetching",
+    "base-image": "pulling",
+    "question": "asking for",
+    "transfer": "moving",
+    "pull": "pulling",
+    "push": "pushing",
+}
+_UNSAID: Final = frozenset({"question", "transfer"})
+"""Parts of a push or pull: only the whole is worth a line."""
+
 REFRESH_SECONDS: Final = 0.1
 
 
@@ -84,7 +96,9 @@ def finished_line(event: Event, counted: int = 0) -> str:
     ``counted`` is the number of bytes that earlier events of the step told of. Why a
     step failed is said once, at the end.
     """
-    packages = ("archive", "conda-package", "pip-package")
+    if event.node_kind in _UNSAID and event.kind == "done":
+        return ""
+    packages = ("archive", "conda-package", "pip-package", "pull", "push", *_UNSAID)
     title = event.name if event.node_kind in packages else f"{event.node_kind} {event.name}"
     if event.kind == "done":
         amount = f"  {size(counted)}" if counted else ""
@@ -188,7 +202,7 @@ class BarProgress(_Base):
         task = self._running.pop(key, None)
         if task is not None:
             self._bars.remove_task(task)
-        if event.node_kind != "archive":
+        if event.node_kind != "archive" and event.node_kind not in _UNSAID:
             self._finished += 1
         self._bars.update(
             self._whole,
@@ -214,9 +228,19 @@ def progress_view(session: Session, plan: Plan) -> ProgressView:
     console = session.console
     if session.common.json:
         return JsonProgress(console)
-    steps = sum(1 for s in plan.steps if s.action in ("build", "pull"))
+    steps = sum(1 for s in plan.steps if s.action in ("build", "pull", "push"))
     if console.is_terminal("err") and not session.common.quiet and steps:
         return BarProgress(console, console.stream("err"), steps)
+    return LineProgress(console)
+
+
+def transfer_view(session: Session) -> ProgressView:
+    """The view for what moves between a store and a registry, apart from a plan."""
+    console = session.console
+    if session.common.json:
+        return JsonProgress(console)
+    if console.is_terminal("err") and not session.common.quiet:
+        return BarProgress(console, console.stream("err"), 1)
     return LineProgress(console)
 
 
@@ -228,7 +252,12 @@ def show_result(result: ApplyResult, plan: Plan, session: Session) -> None:
         show("  image ", str(item["image"]))
     written = f", {size(result.bytes_written)} written" if result.bytes_written else ""
     built = f"{many(result.built, 'layer')} built" if result.built else "No layer built"
-    show(f"{built}, {result.reused:,} kept{written}, in {duration(result.seconds)}.")
+    moved = [f"{many(result.pulled, 'image')} pulled"] if result.pulled else []
+    moved += [f"{many(result.pushed, 'version')} pushed"] if result.pushed else []
+    if result.bytes_moved:
+        moved.append(f"{size(result.bytes_moved)} moved")
+    parts = ", ".join([built, f"{result.reused:,} kept{written}", *moved])
+    show(f"{parts}, in {duration(result.seconds)}.")
     _suggest(result, plan, session)
 
 
