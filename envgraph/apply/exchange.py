@@ -72,7 +72,15 @@ class Exchange:
             for platform, locked in target.platforms.items():
                 subject = desired.subjects[locked.image]
                 platforms[platform] = Platform(subject.lock, subject.runtime, subject.nodes)
-            wanted.append(Wanted(target.image, target.image_name, digest, platforms))
+            wanted.append(
+                Wanted(
+                    target.image,
+                    target.image_name,
+                    digest,
+                    platforms,
+                    title=f"{target.name}:{change.version}",
+                )
+            )
         transfers = Transfers(self._store, parallelism, on_event)
         return transfers.pull(Puller(self._store, self._remote()), wanted)
 

@@ -45,12 +45,12 @@ class Transfers:
             return Transfer(Outcome())
         batches = Batches(self._store)
         with closing(batches):
-            asked = {self._node("question", item.repository, item.key): item for item in wanted}
+            asked = {self._node("question", item.title, item.key): item for item in wanted}
             outcome = self._run(asked, puller.open)
             if outcome.whole:
                 outcome = self._fetch(puller, batches)
             if outcome.whole:
-                made = {self._node("pull", item.repository, item.key): item for item in wanted}
+                made = {self._node("pull", item.title, item.key): item for item in wanted}
 
                 def finish(item: Wanted) -> None:
                     with batches.writing() as batch:
