@@ -123,10 +123,14 @@ class ResolveError(EnvgraphError):
 
 
 class FetchError(EnvgraphError):
-    """Bytes could not be had; ``retryable`` says whether trying again may help."""
+    """Bytes could not be had; ``retryable`` says whether trying again may help.
+
+    ``status``: what a server answered over HTTP, else 0.
+    """
 
     default_code = "fetch"
     retryable = False
+    status = 0
 
 
 class IntegrityError(EnvgraphError):

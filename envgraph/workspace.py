@@ -263,14 +263,15 @@ class Workspace:
     def plan_rebase(
         self,
         references: Sequence[str] = (),
+        files: Sequence[Path] = (),
         *,
         on: str | None = None,
         base: str | None = None,
     ) -> tuple[Plan, Rebase]:
         """The plan that puts the same packages on another base, for :meth:`apply`.
 
-        ``references`` name environments (all that can be rebased, without any); ``on``
-        keeps those that stand on a base; ``base`` is the new one, else what each
+        ``references`` or ``files`` name environments (all that can be rebased, without
+        any); ``on`` keeps those that stand on a base; ``base`` is the new one, else what each
         environment's own reference means now. Solves nothing, writes nothing:
         the rebase's edits are written by the caller, after apply.
         """
@@ -278,15 +279,21 @@ class Workspace:
         from envgraph.refresh.impact import read_question
         from envgraph.refresh.rebase import Rebaser, newest_names, read_new_base
 
+        self._ask_anew()
         root = self.config.root
-        names = newest_names(self.store, self.config.id, references) if references else None
+        loaded = load_specs(self.config, files)
+        names: frozenset[str] | None = None
+        if references or files:
+            names = newest_names(self.store, self.config.id, references)
+            names |= {spec.name for spec in loaded.specs if files}
         new = None if base is None else read_new_base(base, root)
         old = None if on is None else read_question(on, root, self.config.platforms)
         rebaser = Rebaser(
             self.config, self.store, self._lock_finder(), bases=self.bases, now=self._now()
         )
-        rebase = rebaser.rebase(load_specs(self.config, ()), names, on=old, base=new)
-        return self._planned(rebase.loaded, rebase, Question(targets=tuple(rebase.locks))), rebase
+        rebase = rebaser.rebase(loaded, names, on=old, base=new)
+        question = Question(tuple(files), targets=tuple(rebase.locks))
+        return self._planned(rebase.loaded, rebase, question), rebase
 
     def _look_at_registry(
         self, desired: Desired, inventory: Inventory, *, fresh: bool
@@ -621,11 +628,15 @@ class Workspace:
     # -- what moved since ------------------------------------------------
 
     def drift(
-        self, references: Sequence[str] = (), policy: DriftPolicy | None = None
+        self,
+        references: Sequence[str] = (),
+        policy: DriftPolicy | None = None,
+        files: Sequence[Path] = (),
     ) -> DriftReport:
         """What moved since the versions were locked; the newest of all when none is named.
 
-        Asks channels and registries, and keeps nothing.
+        ``files`` name the environments that they define. Asks channels and registries,
+        and keeps nothing.
         """
         from envgraph.lock.resolve import default_cache
         from envgraph.model.drift import DriftPolicy
@@ -633,8 +644,9 @@ class Workspace:
         from envgraph.refresh.drift import ask_drift, subjects_of, what_means_now
 
         self._ask_anew()
-        records = [self.find(ref) for ref in references] or self.list_environments()
-        specs = load_specs(self.config, ()).specs
+        specs = load_specs(self.config, files).specs
+        named = [*references, *(spec.name for spec in specs if files)]
+        records = [self.find(ref) for ref in named] or self.list_environments()
         return ask_drift(
             self.config,
             self.store,
@@ -646,21 +658,26 @@ class Workspace:
             cache=default_cache(),
         )
 
-    def impact(self, base: str, *, all: bool = False) -> tuple[Impact, ...]:
+    def impact(
+        self, base: str, *, all: bool = False
+    ) -> tuple[tuple[Impact, ...], tuple[Diagnostic, ...]]:
         """Every newest version (with ``all`` every version) that stands on a base image.
 
-        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer.
+        ``base``: a reference, ``oci:PATH``, or a digest of an image or layer. What the
+        workspace's registry shares is looked at, too; a remark says where it could not be.
         """
         from envgraph.diff.impact import find_impact
         from envgraph.refresh.desired import load_specs
-        from envgraph.refresh.impact import read_question, standing_of
+        from envgraph.refresh.impact import read_question, shared_standing, standing_of
 
         newest = self.list_environments()
         every = self.list_environments(all=True) if all else newest
         records = list({(r.environment, r.version): r for r in every}.values())
         asked = read_question(base, self.config.root, self.config.platforms)
         specs = load_specs(self.config, ()).specs
-        return find_impact(asked, standing_of(self.locks_of(records), specs, newest))
+        own = standing_of(self.locks_of(records), specs, newest)
+        shared, remarks = shared_standing(self.remotes.workspace, all=all)
+        return find_impact(asked, (*own, *shared)), remarks
 
     # -- the registry ----------------------------------------------------
 

@@ -21,8 +21,8 @@ from envgraph.api.registry import Credentials, RegistryPlugin
 
 PROJECT: Final = "envgraph"
 
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookspec: Final[pluggy.HookspecMarker] = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final[pluggy.HookimplMarker] = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec

@@ -95,17 +95,12 @@ def lock_environments(
     """
     problems = list(loaded.diagnostics)
     entries: list[LockEntry] = []
+    finder = LockFinder(
+        config, store, offline=offline, now=now, bases=bases, shared=None if check else shared
+    )
     for spec in loaded.specs:
         if spec.build is not None:
             continue
-        finder = LockFinder(
-            config,
-            store,
-            offline=offline,
-            now=now,
-            bases=bases,
-            shared=None if check else shared,
-        )
         try:
             if check:
                 entry, more = _check(config, finder, spec)

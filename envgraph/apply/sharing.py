@@ -20,12 +20,17 @@ from envgraph_store import Store
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """One lock of one environment. ``new``: this apply has solved it, and may give way."""
+    """One lock of one environment. ``new``: this apply has solved it, and may give way.
+
+    ``moved``: it is a further generation, on another base, which was asked for: it
+    stays, and an earlier one in the registry is no rival.
+    """
 
     change: EnvironmentChange
     platform: str
     lock: LockedEnvironment
     new: bool
+    moved: bool = False
 
 
 class _Mapper(Protocol):
@@ -63,7 +68,7 @@ class PinSharing:
         remarks += [
             _stays(offer, found)
             for offer, found in pairs
-            if found.rivals and (found.ours or not offer.new)
+            if found.rivals and not offer.moved and (found.ours or not offer.new)
         ]
         return Settlement(bool(lost), tuple(remarks))
 
@@ -84,13 +89,26 @@ class PinSharing:
 
 
 def _offers(plan: Plan) -> list[_Offer]:
+    """A lock that leaves its base for what the tag means now is not among them.
+
+    It is a new generation on purpose: what the pin held before must not win over it.
+    """
     pushed = {change.target.name for change in plan.pushed}
     return [
-        _Offer(change, platform, locked.lock, locked.origin == "new")
+        _Offer(
+            change,
+            platform,
+            locked.lock,
+            locked.origin == "new" and locked.left is None,
+            locked.left is not None,
+        )
         for change in plan.environments
         for platform, locked in change.target.platforms.items()
-        if locked.origin == "new"
-        or (change.target.name in pushed and locked.origin not in ("registry", "edited"))
+        if locked.left is None
+        and (
+            locked.origin == "new"
+            or (change.target.name in pushed and locked.origin not in ("registry", "edited"))
+        )
     ]
 
 

@@ -41,6 +41,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("drift", "what moved since: bases, channels, packages, the policy"),
             ("impact", "every environment that stands on a base image"),
             ("rebase", "the same packages on a patched base, without a solve"),
+            ("registry", "keep a login for a registry; list the workspace's registries"),
             ("store", "verify, collect garbage, show what takes the space"),
             ("plugin", "what plugins offer, and what is wrong with them"),
             ("doctor", "what this machine lacks, and how to get it"),
@@ -53,7 +54,7 @@ VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
     "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "job",
-    "deployment", "audit", "registry", "studio",
+    "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
 

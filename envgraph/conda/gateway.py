@@ -85,6 +85,27 @@ def open_gateway(sources: Sequence[ChannelSource], cache: Path) -> Gateway:
     )
 
 
+class Gateways:
+    """Gateways of one piece of work, used again for the same channels.
+
+    Opening one reads the system's certificates (10 ms), and each keeps the repodata that
+    it has read: environments that are locked together ask about one state of a channel.
+    Not for longer than that: what a channel has by then would not be seen.
+    """
+
+    def __init__(self) -> None:
+        """None is open yet."""
+        self._open: dict[tuple[object, ...], Gateway] = {}
+
+    def get(self, sources: Sequence[ChannelSource], cache: Path) -> Gateway:
+        """The gateway for these channels, opened when it is first asked for."""
+        # Equal channels may be asked for with other credentials.
+        key = (cache, *((source.address, source.secret_address) for source in sources))
+        if key not in self._open:
+            self._open[key] = open_gateway(sources, cache)
+        return self._open[key]
+
+
 def _header_giver(headers: Mapping[str, str]) -> Callable[[str, str], dict[str, str] | None]:
     """Which Authorization a request gets, by its host and the channel's path."""
     known = [

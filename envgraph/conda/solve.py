@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from envgraph.conda import problems
 from envgraph.conda.channels import ChannelSource, require_offline
-from envgraph.conda.gateway import open_gateway, run_async, subdirs, virtual_packages
+from envgraph.conda.gateway import Gateways, run_async, subdirs, virtual_packages
 from envgraph.conda.records import Candidate, candidate_of, repodata_record
 from envgraph.conda.specs import ParsedSpec
 from envgraph.errors import Diagnostic
@@ -56,15 +56,22 @@ class SolveAnswer:
 
 def solver_version() -> str:
     """``py-rattler 0.28.0``: recorded in locks, never part of an identity."""
-    from importlib.metadata import version
+    import rattler
 
-    return "py-rattler " + version("py-rattler")
+    return f"py-rattler {rattler.__version__}"
 
 
-def solve(request: SolveRequest, *, cache: Path, offline: bool = False) -> SolveAnswer:
+def solve(
+    request: SolveRequest,
+    *,
+    cache: Path,
+    offline: bool = False,
+    gateways: Gateways | None = None,
+) -> SolveAnswer:
     """Choose one package per name that the request needs.
 
-    ``cache`` is a folder for repodata (a hint: deleting it costs time only).
+    ``cache`` is a folder for repodata (a hint: deleting it costs time only). With
+    ``gateways`` solves of one piece of work see one state of each channel.
     Raises ResolveError with the solver's reasons, FetchError that names the channel,
     OfflineError.
     """
@@ -72,7 +79,7 @@ def solve(request: SolveRequest, *, cache: Path, offline: bool = False) -> Solve
     if offline:
         require_offline(sources, "solving")
     try:
-        return run_async(_solve(request, sources, cache))
+        return run_async(_solve(request, sources, cache, gateways or Gateways()))
     except BaseException as error:  # a panic of rattler is no Exception
         if not problems.is_foreign(error) and type(error).__name__ != "PanicException":
             raise
@@ -94,10 +101,11 @@ async def _solve(
     request: SolveRequest,
     sources: tuple[ChannelSource, ...],
     cache: Path,
+    gateways: Gateways,
 ) -> SolveAnswer:
     import rattler
 
-    gateway = open_gateway(sources, cache)
+    gateway = gateways.get(sources, cache)
     match_specs = [rattler.MatchSpec(spec.text, strict=False) for spec in request.specs]
     # Trap: a version range alone makes the gateway forget that a higher channel has
     # the name at all; the bare name brings strict priority back to conda's meaning.

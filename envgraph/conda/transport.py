@@ -135,6 +135,7 @@ class Transport:
             hint=answers.hint(failure.status),
         )
         raised.retryable = failure.retry
+        raised.status = failure.status
         raise raised
 
     def _pause(self, attempt: int, failure: _Failure) -> float:

@@ -31,12 +31,17 @@ class AskedBase:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One platform of one version. ``path``: the absolute path behind its base, on disk."""
+    """One platform of one version. ``path``: the absolute path behind its base, on disk.
+
+    ``registry``: the title of the registry whose catalogue shares it; empty for the
+    workspace's own.
+    """
 
     record: VersionRecord
     lock: LockedEnvironment
     path: str | None = None
     labels: tuple[str, ...] = ()
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,15 @@ class Impact:
     labels: tuple[str, ...] = ()
     shared: int = 0
     of: int = 0
+    registry: str = ""
+    """Whose catalogue shares it; empty for the workspace's own."""
 
     def to_json(self) -> dict[str, Any]:
         """The entry of ``impact --json``."""
         return {
             "name": self.environment,
             "version": self.version,
+            "registry": self.registry or None,
             "platform": self.platform,
             "by": self.by,
             "base": {
@@ -110,10 +118,11 @@ def find_impact(asked: AskedBase, standing: Sequence[Standing]) -> tuple[Impact,
                     labels=item.labels,
                     shared=shared,
                     of=len(base.layers),
+                    registry=item.registry,
                 )
             )
     order: tuple[Tie, ...] = ("digest", "reference", "layers")
-    return tuple(sorted(found, key=lambda i: (order.index(i.by), i.environment)))
+    return tuple(sorted(found, key=lambda i: (order.index(i.by), i.registry, i.environment)))
 
 
 def _tie(asked: AskedBase, digests: frozenset[Digest], shared: int, item: Standing) -> Tie | None:

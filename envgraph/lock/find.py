@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from envgraph.errors import Diagnostic, SourceLocation
 from envgraph.lock.contract import pin_key_of
 from envgraph.lock.follow import BaseFollower, Mode, MovingBases, SavedLocks, has_moved
+from envgraph.lock.make import LockMaker
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedBase, LockedEnvironment
@@ -23,9 +24,6 @@ from envgraph.model.names import escape_name
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
-
-if TYPE_CHECKING:
-    from envgraph.lock.images import ResolvedBase
 
 Origin = Literal["committed", "edited", "store", "registry", "new"]
 
@@ -130,6 +128,7 @@ class LockFinder:
         self._follower = BaseFollower(mode, bases, offline=offline, now=now)
         self._bases = bases
         self._shared = shared
+        self._maker = LockMaker(config, store, offline=offline, now=now, bases=bases)
 
     def find(
         self, spec: EnvironmentSpec, definition: Digest, platforms: Sequence[str]
@@ -147,8 +146,9 @@ class LockFinder:
             lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
-                lock, more = self._solve(spec, definition, platform, previous)
-                diagnostics += more
+                made = self._maker.make_once(spec, key, definition, platform, previous)
+                lock = FoundLock(made.lock, "new", False, made.documents)
+                diagnostics += made.remarks
             lock, more = self._moved(spec, lock)
             diagnostics += more
             found[platform] = lock
@@ -197,7 +197,8 @@ class LockFinder:
         self, spec: EnvironmentSpec, lock: LockedEnvironment, names: frozenset[str]
     ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
         """A new generation of a lock in which only ``names`` (and what they force) moved."""
-        return self._solve(spec, lock.definition, lock.platform, lock, lock.base, names)
+        made = self._maker.make(spec, lock.definition, lock.platform, lock, lock.base, names)
+        return FoundLock(made.lock, "new", False, made.documents), made.remarks
 
     def update_base(
         self, spec: EnvironmentSpec, found: FoundLock
@@ -287,52 +288,6 @@ class LockFinder:
             return {platform: self._pins.read(record) for platform, record in known.locks.items()}
         except StoreError:
             return None
-
-    def _solve(
-        self,
-        spec: EnvironmentSpec,
-        definition: Digest,
-        platform: str,
-        previous: LockedEnvironment | None,
-        base: LockedBase | None = None,
-        update: frozenset[str] = frozenset(),
-    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
-        from envgraph.lock.keep import StoredPackages
-        from envgraph.lock.resolve import lock_environment
-
-        if previous is not None and previous.base.reference == (spec.image or "scratch"):
-            # A change of packages is no reason to take another base (`base_images: freeze`).
-            base = base or previous.base
-        resolved = None
-        if base is None:
-            resolved = self._resolve_base(spec, platform)
-            base = resolved.locked
-        outcome = lock_environment(
-            spec,
-            platform,
-            self._config,
-            base=base,
-            definition=definition,
-            previous=previous,
-            update=None if previous is None else update,
-            offline=self._offline,
-            now=self._now,
-            packages=StoredPackages(self._store),
-        )
-        said = outcome.diagnostics
-        if not update:  # the plan lists every change; nobody asked for an update
-            said = tuple(d for d in said if d.code != "update-moved")
-        if resolved is None:
-            return FoundLock(outcome.lock, "new", False), said
-        found = FoundLock(outcome.lock, "new", False, resolved.documents)
-        return found, (*resolved.remarks, *said)
-
-    def _resolve_base(self, spec: EnvironmentSpec, platform: str) -> ResolvedBase:
-        from envgraph.lock.images import resolve_base
-
-        image = spec.image or "scratch"
-        bases = None if self._bases is None else self._bases()
-        return resolve_base(image, spec.image_path, platform, registry=bases)
 
 
 def _edited(path: Path) -> Diagnostic:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from envgraph.conda.channels import channel_sources
+from envgraph.conda.gateway import Gateways
 from envgraph.conda.logins import Logins
 from envgraph.conda.solve import SolveAnswer, SolveRequest, solve, solver_version
 from envgraph.conda.specs import parse_requirements
@@ -52,12 +54,14 @@ def lock_environment(
     update: frozenset[str] | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
+    gateways: Gateways | None = None,
 ) -> LockOutcome:
     """Resolve ``spec`` now. ``now`` must carry a time zone and is only recorded.
 
     With ``previous`` and ``update`` every package that ``update`` does not name stays
-    as it was, if that can be. Raises InputError, ResolveError, FetchError,
-    IntegrityError and OfflineError, each with every problem that was found.
+    as it was, if that can be. ``gateways`` are shared by what is locked together. Raises
+    InputError, ResolveError, FetchError, IntegrityError and OfflineError, each with every
+    problem that was found.
     """
     conda = spec.conda or CondaSpec()
     conda = replace(conda, dependencies=conda.for_platform(platform))
@@ -68,7 +72,7 @@ def lock_environment(
     with Transport(logins=Logins(os.environ)) as transport:
         if conda.dependencies:
             answer = _solve_conda(
-                conda, platform, config, previous, update, folder, offline, diagnostics
+                conda, platform, config, previous, update, folder, offline, gateways, diagnostics
             )
             solver["conda"] = solver_version()
             found = locked_conda_packages(
@@ -117,6 +121,7 @@ def _solve_conda(
     update: frozenset[str] | None,
     cache: Path,
     offline: bool,
+    gateways: Gateways | None,
     diagnostics: list[Diagnostic],
 ) -> SolveAnswer:
     channels = channel_sources(conda, config)
@@ -128,14 +133,14 @@ def _solve_conda(
     )
     names = {source.name for source in channels}
     kept = tuple(p for p in _kept(previous, update) if p.channel in names)
-    repodata = cache / "repodata"
+    ask = partial(solve, cache=cache / "repodata", offline=offline, gateways=gateways)
     if not kept:
-        answer = solve(request, cache=repodata, offline=offline)
+        answer = ask(request)
     else:
         try:
-            answer = solve(replace(request, pinned=kept), cache=repodata, offline=offline)
+            answer = ask(replace(request, pinned=kept))
         except ResolveError:
-            answer = solve(replace(request, preferred=kept), cache=repodata, offline=offline)
+            answer = ask(replace(request, preferred=kept))
             diagnostics += _moved(kept, answer) if update else []
     diagnostics += answer.diagnostics
     return answer

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from envgraph.conda.channels import ChannelSource, locate
+from envgraph.conda.logins import Logins
 from envgraph.conda.releases import ChannelQuestion, Wanted, ask_channels, recorded_source
+from envgraph.conda.transport import Transport
 from envgraph.diff.drift import Locked, find_drift
 from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
 from envgraph.lock.images import resolve_base
+from envgraph.lock.pipindex import PackageIndexes, needs_connection, wanted_wheels
 from envgraph.lock.registry_bases import RegistryBases
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.drift import BaseStanding, DriftPolicy, Finding, PackageStanding
@@ -151,6 +155,8 @@ def ask_drift(
     asking = _Asking()
     bases = _ask_bases(store, subjects, base_now, asking)
     packages = _ask_packages(config, subjects, offline, cache, asking)
+    with Transport(logins=Logins(os.environ)) as transport:
+        wheels = _ask_wheels(config, subjects, offline, PackageIndexes(transport), asking)
     locked = []
     for subject in subjects:
         record, lock = subject.record, subject.lock
@@ -158,7 +164,7 @@ def ask_drift(
             wanted.package: found
             for wanted in _wanted(subject)
             if (found := packages.get((lock.platform, wanted))) is not None
-        }
+        } | wheels.get((record.environment, record.version, lock.platform), {})
         base = bases.get(_base_key(subject))
         locked.append(Locked(record.environment, record.version, lock, base, standings))
     return DriftReport(
@@ -167,7 +173,7 @@ def ask_drift(
         {
             "environments": len({subject.record.environment for subject in subjects}),
             "bases": sum(1 for standing in bases.values() if standing.asked),
-            "packages": len({(platform, wanted.package) for platform, wanted in packages}),
+            "packages": len({package for item in locked for package in item.packages}),
         },
     )
 
@@ -322,3 +328,43 @@ def _source(
     if offline and not source.is_file:
         return OfflineError(f"the channel {source.title} would be asked, and --offline asks none")
     return source
+
+
+# -- wheels ------------------------------------------------------------------
+
+
+def _ask_wheels(
+    config: WorkspaceConfig,
+    subjects: Sequence[Subject],
+    offline: bool,
+    indexes: PackageIndexes,
+    asking: _Asking,
+) -> dict[tuple[str, str, str], dict[LockedPackage, PackageStanding]]:
+    """The standings of each version's wheels, by environment, version and platform.
+
+    Newer releases are counted of those that the file names.
+    """
+    found = {}
+    for record, lock, spec in ((s.record, s.lock, s.spec) for s in subjects):
+        name = record.environment
+        conda = spec.conda if spec is not None and spec.conda is not None else CondaSpec()
+        try:
+            wanted = wanted_wheels(lock, conda, config)
+        except EnvgraphError as error:
+            asking.skip(f"package indexes of {name}", [name], error)
+            continue
+        standings = {}
+        for wheel in wanted:
+            remote = needs_connection(wheel)
+            what = f"package index {remote}" if remote else f"package index of {name}"
+            try:
+                if offline and remote:
+                    raise OfflineError(f"{what} would be asked, and --offline asks none")
+                said = indexes.ask(wheel)
+                if not wheel.package.direct:  # what other wheels ask of it is not known
+                    said = replace(said, versions=())
+                standings[wheel.package] = said
+            except EnvgraphError as error:
+                asking.skip(what, [name], error)
+        found[name, record.version, lock.platform] = standings
+    return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from envgraph.diff.impact import AskedBase, Standing
-from envgraph.errors import EnvgraphError, UsageError
+from envgraph.errors import Diagnostic, EnvgraphError, UsageError
+from envgraph.interchange.catalogue import Catalogue
 from envgraph.lock.images import resolve_base
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.records import VersionRecord
 from envgraph.model.reference import BadReferenceError, LocalReference, parse_reference
 from envgraph.model.spec import EnvironmentSpec
+from envgraph.refresh.remote import Mapper
+from envgraph.registry.remotes import Remote
 from envgraph_store.digest import Digest, DigestError
 
 
@@ -68,3 +71,47 @@ def standing_of(
             Standing(record, lock, None if here is None else str(Path(here).resolve()), labels)
         )
     return tuple(found)
+
+
+def catalogue_standing(remote: Remote, *, all: bool, mapper: Mapper = map) -> tuple[Standing, ...]:
+    """The newest version (with ``all`` every version) of what a registry shares.
+
+    RegistryError when it cannot be asked, IntegrityError when what it says is wrong.
+    """
+    catalogue = Catalogue(remote)
+
+    def look(name: str) -> list[Standing]:
+        newest = catalogue.meant(name)
+        artifacts: dict[Digest, tuple[str, ...]] = {newest: ("latest",)}
+        for version in catalogue.versions(name) if all else ():
+            artifacts.setdefault(catalogue.meant(name, version), ())
+        found = []
+        for artifact, labels in artifacts.items():
+            contents = catalogue.fetch(name, artifact).contents
+            found += [
+                Standing(contents.record, lock, None, labels, remote.title)
+                for lock in contents.locks.values()
+            ]
+        return found
+
+    return tuple(item for items in mapper(look, catalogue.names()) for item in items)
+
+
+def shared_standing(
+    workspace_registry: Callable[[], Remote | None], *, all: bool
+) -> tuple[tuple[Standing, ...], tuple[Diagnostic, ...]]:
+    """What the workspace's registry shares; a warning where that could not be found out."""
+    try:
+        remote = workspace_registry()
+        return ((), ()) if remote is None else (catalogue_standing(remote, all=all), ())
+    except EnvgraphError as error:
+        [first, *_] = error.diagnostics
+        return (), (
+            Diagnostic(
+                "catalogue-not-asked",
+                "what the workspace's registry shares was not looked at",
+                first.summary,
+                hint=first.hint,
+                severity="warning",
+            ),
+        )

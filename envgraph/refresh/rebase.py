@@ -126,7 +126,7 @@ class Rebaser:
         locks: dict[str, FoundLocks] = {}
         edits: dict[str, ScalarEdit] = {}
         unchanged: list[str] = []
-        problems = list(loaded.diagnostics)
+        problems = [*loaded.diagnostics, *_without_file(loaded, names or ())]
         for spec in loaded.specs:
             if names is not None and spec.name not in names:
                 continue
@@ -279,6 +279,20 @@ class Rebaser:
                 severity="info",
             ),
         )
+
+
+def _without_file(loaded: Loaded, names: Collection[str]) -> list[Diagnostic]:
+    """The environments that are named, registered, and defined by no file that was read."""
+    known = {spec.name for spec in loaded.specs}
+    return [
+        Diagnostic(
+            "unknown-target",
+            f"no environment file here defines {name!r}",
+            "its next version would be made from that file",
+            hint="name the file instead: envgraph rebase FILE",
+        )
+        for name in sorted(set(names) - known)
+    ]
 
 
 _NOT_MEANT = frozenset({"rebase-scratch", "rebase-digest"})

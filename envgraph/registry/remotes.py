@@ -47,13 +47,22 @@ class Remote:
         return iter(self.policy.run(lambda: list(self.registry.list(prefix))))
 
 
+@dataclass(frozen=True, slots=True)
+class KeptLogin:
+    """Whose login it is, and where it was kept; ``tried``: the registry asked for it."""
+
+    host: str
+    where: str
+    tried: bool
+
+
 def _check(remote: Remote) -> None:
-    """Ask it about itself; or, where it cannot be, for a tag that need not be there."""
+    """Ask it once about itself; or, where it cannot be, for a tag that need not be there."""
     registry = remote.registry
     if isinstance(registry, Checked):
-        remote.policy.run(registry.check)
+        registry.check()
     else:
-        remote.repository("envgraph/registry").resolve("owner")
+        registry.repository("envgraph/registry").resolve("owner")
 
 
 class Remotes:
@@ -136,14 +145,17 @@ class Remotes:
         return plugin, plugin.for_host(host, self._near(plugin, host))
 
     def check(self, name: str) -> Remote:
-        """The registry of that name, after it has answered; RegistryError says why it did not."""
+        """The registry of that name, after it has answered; RegistryError says why it did not.
+
+        It is asked once: a registry that is down is soon known to be.
+        """
         remote = self.workspace() if name == WORKSPACE else None
         remote = remote or self.named(name)
         _check(remote)
         return remote
 
-    def login(self, host: str, credentials: Credentials) -> str:
-        """Try a login at ``host[:port]``, then keep it; where it is kept.
+    def login(self, host: str, credentials: Credentials) -> KeptLogin:
+        """Try a login at ``host[:port]``, then keep it.
 
         RegistryError ``registry-denied`` when the registry does not take it: then nothing
         is kept. OfflineError with ``offline``.
@@ -153,14 +165,17 @@ class Remotes:
         if self._offline and plugin.connects(options):
             raise OfflineError(f"{own} would be asked, and --offline asks none")
 
+        asked_for: list[str] = []
+
         def only(asked: str, scope: str) -> Credentials | None:
             del scope
+            asked_for.append(asked)
             return credentials if asked == own else None
 
         context = PluginContext(self._config.root, only, self._config.secrets)
         with plugin.open(options, context) as registry:
             _check(Remote(own, registry, self._policy))
-        return self.plugins.login(own, credentials)
+        return KeptLogin(own, self.plugins.login(own, credentials), own in asked_for)
 
     def _near(self, plugin: RegistryPlugin, host: str) -> Any:
         """The options of an entry of envgraph.yaml for that host; None without one."""

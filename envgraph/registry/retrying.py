@@ -242,7 +242,11 @@ class _ResumingReader(io.RawIOBase):
 
     def _finish(self) -> None:
         """Judge the whole; a body that goes on is wrong, too."""
-        if self._body is not None and self._body.read(1):
+        try:
+            longer = self._body is not None and self._body.read(1)
+        except RegistryError:
+            longer = False  # all bytes are here; to try again would give the last ones twice
+        if longer:
             raise self._wrong(f"it is longer than {self._size} bytes")
         self._leave()
         found = self._hash.hexdigest()

@@ -113,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, path: str) -> Path | None:
         root = self.owner.folder.resolve()
         found = (root / path.lstrip("/")).resolve()
+        if found.is_dir() and path.endswith("/"):
+            found /= "index.html"
         return found if found.is_relative_to(root) and found.is_file() else None
 
     def _serve(self, path: str, body: bool) -> None:
@@ -121,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
             self._head(HTTPStatus.NOT_FOUND, {"Content-Length": "0"})
             return
         status = file.stat()
-        headers = {"Content-Type": mimetypes.guess_type(path)[0] or "application/octet-stream"}
+        headers = {"Content-Type": mimetypes.guess_type(file.name)[0] or "application/octet-stream"}
         etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
         if self.owner.validators:
             headers["ETag"] = etag

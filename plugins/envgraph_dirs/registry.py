@@ -45,7 +45,7 @@ class DirsRegistry:
 
     def __init__(self, root: Path) -> None:
         """Bind; nothing is read or made."""
-        self.title = str(root)
+        self.title: str = str(root)
         self._folders = Folders(root)
         self._ready: set[str] = set()
 
@@ -55,7 +55,7 @@ class DirsRegistry:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The folders that are layouts."""
-        found = []
+        found: list[str] = []
         with told(self._folders.root), suppress(FileNotFoundError), self._folders.enter(()) as root:
             for path, inner, files, _ in os.fwalk(".", dir_fd=root):
                 name = "/".join(part.removeprefix("_") for part in path.split("/")[1:])
@@ -251,7 +251,7 @@ class DirsRepository:
 
     def _all_tags(self) -> dict[str, dict[str, Any]]:
         """Every tag's document, by the name of its file; damaged ones are left out."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for file in sorted(self._folders.names(self._tags)):
             with suppress(RegistryError):
                 document = self._document(self._tags, file)

@@ -115,22 +115,25 @@ def place_of(options: OciOptions) -> Place:
         if getattr(options, name) < 1:
             raise wrong(f"{name} must be 1 or more")
     title = host.lower()
-    if title in _DOCKER_HUB_NAMES:
+    if title in _DOCKER_HUB_NAMES and scheme in ("", "https"):
         return Place(DOCKER_HUB, _DOCKER_HUB_HOST, ("https",), prefix)
-    return Place(title, title, _schemes(scheme if mark else "", title, options.insecure), prefix)
+    return Place(title, title, _schemes(scheme + mark, title, options.insecure), prefix)
 
 
 def _schemes(scheme: str, host: str, insecure: bool) -> tuple[str, ...]:
     """Docker's rule: https, but loopback and ``insecure`` hosts may be spoken to plainly."""
-    local = is_loopback(origin_of(f"http://{host}").host)
-    if scheme == "https":
+    try:
+        local = is_loopback(origin_of(f"http://{host}").host)
+    except ValueError:
+        raise wrong(f"{host[:100]!r} is no host of a registry") from None
+    if scheme == "https://":
         return ("https",)
-    if scheme == "http":
+    if scheme == "http://":
         if local or insecure:
             return ("http",)
         raise wrong(f"http://{host} would be neither secret nor safe", "add `insecure: true`")
     if scheme:
-        raise wrong(f"{scheme[:20]!r} is no scheme of registries", "it is https or http")
+        raise wrong(f"{scheme[:20]!r} begins no address of a registry", "https:// or http:// does")
     if insecure:
         return ("https", "http")
     return ("http", "https") if local else ("https",)

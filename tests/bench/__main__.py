@@ -8,12 +8,18 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import image, lock, plan, store
+from tests.bench import image, lock, plan, rebase, store
 from tests.bench.bench import Bench
 from tests.bench.report import document, markdown, show
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-GROUPS = {"plan": plan.run, "lock": lock.run, "image": image.run, "store": store.run}
+GROUPS = {
+    "plan": plan.run,
+    "rebase": rebase.run,
+    "lock": lock.run,
+    "image": image.run,
+    "store": store.run,
+}
 
 
 def main() -> None:

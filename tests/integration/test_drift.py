@@ -10,6 +10,7 @@ import pytest
 from envgraph.testing.channel.indexing import Record
 from envgraph.testing.http import ChannelServer, Fault
 from tests.desk import Desk
+from tests.integration.locking import make_wheel, simple_index
 from tests.moving import fill, put_base
 
 
@@ -180,6 +181,64 @@ def test_every_problem_of_a_policy_has_its_place(desk: Desk) -> None:
         ("number", 2, 13),
     ]
     assert problems[0]["hint"] == "did you mean 'max_age_days'?"
+
+
+def test_credentials_are_used_and_never_shown(desk: Desk, channel: Path) -> None:
+    fill(channel, "app=2.0")
+    with ChannelServer(channel, username="me", password="canary-1234") as server:
+        desk.settings(channels={"demo": server.url_with_password})
+        assert drift(desk) == [("behind", "app", "1.0", "2.0")]
+        desk.settings(channels={"demo": server.url_with_password.replace("1234", "4321")})
+        answers = [desk.run("drift", *words) for words in ((), ("--json",), ("-v", "--offline"))]
+    assert {answer.code for answer in answers} == {1}
+    assert "canary" not in "".join(answer.out + answer.err for answer in answers)
+
+
+# -- wheels ------------------------------------------------------------------
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    folder = tmp_path / "wheels"
+    make_wheel(folder, "tool", "1.0", ["helper"])
+    make_wheel(folder, "helper", "1.0")
+    return folder
+
+
+def test_wheels_are_asked_of_their_index(desk: Desk, tmp_path: Path, wheels: Path) -> None:
+    index = tmp_path / "index"
+    simple_index(index, *wheels.iterdir())
+    fill(tmp_path / "channel", "python=3.12.1")
+    with ChannelServer(index) as server:
+        desk.settings(pip_indexes=[server.url])
+        desk.environment("piped", "python", more="  - pip: [tool<3]\n")
+        desk.apply("environments/piped.yml")
+        assert drift(desk, "piped", code=0) == []
+        newer = tmp_path / "newer"
+        for version in ("1.5", "2.0", "3.0", "4.0rc1"):
+            make_wheel(newer, "tool", version, ["helper"])
+        make_wheel(newer, "helper", "2.0")
+        simple_index(index, *newer.iterdir())
+        page = index / "helper/index.html"
+        page.write_text(page.read_text().replace("<a href", '<a data-yanked="broken" href', 1))
+        other = index / "tool/index.html"
+        other.write_text(
+            other.read_text().replace(
+                '<a href="tool-1.5', '<a data-requires-python="&lt;3" href="tool-1.5'
+            )
+        )
+        findings = desk.run("drift", "piped", "--json").json["findings"]
+        assert [(f["code"], f["subject"], f["new"]) for f in findings] == [
+            ("package-gone", "helper (pip)", ""),
+            ("behind", "tool (pip)", "2.0"),
+        ]
+        assert (findings[1]["behind"], findings[1]["held"]) == (1, 2)
+        asked = [r.path for r in server.requests if "tool" in r.path]
+        assert drift(desk, "piped", "--offline", code=1) == []
+        assert [r.path for r in server.requests if "tool" in r.path] == asked
+        (index / "tool/tool-1.0-py3-none-any.whl").write_bytes(b"other")
+        simple_index(index)
+        assert ("package-changed", "tool (pip)") in {c[:2] for c in drift(desk, "piped")}
 
 
 # -- bases -------------------------------------------------------------------

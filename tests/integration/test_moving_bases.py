@@ -318,3 +318,20 @@ def test_json_of_a_base_on_disk_and_of_none(desk: BaseDesk, layout: LayoutMaker)
         "previous": None,
         "available": None,
     }
+
+
+def test_a_move_is_followed_where_pins_are_shared(
+    desk: BaseDesk, layout: LayoutMaker, old: MadeImage
+) -> None:
+    """A followed base is a new generation of the pin, not the loser of a race for it."""
+    own = {"type": "memory", "name": "own"}
+    desk.settings(base_images="follow", registry=own)
+    desk.use()
+    desk.apply_here()
+    new = move(desk, layout)
+    desk.apply_here()
+    assert base_of(desk) == new.manifest.digest
+    assert not planned(desk).changes
+    desk.settings(registry=own)
+    with desk.workspace() as workspace:
+        assert not workspace.plan().changes

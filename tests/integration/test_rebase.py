@@ -13,7 +13,9 @@ from envgraph.testing.container import LayoutBlobs
 from envgraph.testing.layouts import LayoutMaker, tar_bytes
 from envgraph_store import Digest
 from tests.desk import Desk
+from tests.exchange import Machine, good
 from tests.moving import fill, put_base
+from tests.services import Channel
 
 FILE = """\
 # how we train
@@ -192,6 +194,42 @@ def test_scratch_and_older_versions(desk: Desk, tmp_path: Path) -> None:
     assert desk.run("rebase", "train:1", "--json").errors() == ["usage"]
     assert desk.run("rebase", "--json").errors() == ["usage"]
     assert desk.run("rebase", "nothing", "--json").errors() == ["unknown-name"]
+
+
+def test_a_file_outside_of_the_globs_is_named(desk: Desk, tmp_path: Path) -> None:
+    path = desk.folder / "single.yml"
+    path.write_text(FILE.replace("name: train", "name: single").replace("../", "", 1)
+                    .replace("conda_file: ../", "conda_file: "))  # fmt: skip
+    desk.apply("single.yml")
+    put_base(tmp_path / "base", "patch")
+    assert desk.run("rebase", "single", "-y", "--json").errors() == ["unknown-target"]
+    answer = desk.run("drift", "single.yml", "--json")
+    assert [f["code"] for f in answer.json["findings"]] == ["base-moved"]
+    done = desk.ok("rebase", "single.yml", "-y", "--json").json
+    assert [e["name"] for e in done["environments"]] == ["single"]
+    assert desk.plan("single.yml")["changes"] is False
+
+
+def test_a_rebased_image_is_pushed_and_reused_elsewhere(
+    tmp_path: Path, demo_channel: Channel
+) -> None:
+    put_base(tmp_path / "base")
+    first = Machine(tmp_path / "first", demo_channel.url)
+    file = {"name": "train", "image": f"oci:{tmp_path}/base:small", "conda_file": {
+        "channels": ["demo"], "dependencies": ["alpha"]}}  # fmt: skip
+    (first.folder / "environments/train.yml").write_text(json.dumps(file))
+    good(first.apply())
+    put_base(tmp_path / "base", "patch")
+    with first.open() as workspace:
+        plan, _ = workspace.plan_rebase(["train"])
+        result = good(workspace.apply(plan))
+    assert (result.built, result.pushed) == (0, 1)
+    second = first.elsewhere(tmp_path / "second")
+    found = good(second.apply())
+    assert (found.built, found.pulled) == (0, 1)
+    assert found.environments[0]["image"] == result.environments[0]["image"]
+    with second.open() as workspace:
+        assert workspace.plan_rebase()[1].unchanged == ("train",)
 
 
 def test_the_packages_are_not_read_again(desk: Desk, tmp_path: Path) -> None:

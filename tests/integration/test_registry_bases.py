@@ -254,7 +254,8 @@ def test_what_cannot_be_had_stops_nobody_else(
         "application/vnd.oci.image.manifest.v1+json",
     )
     upload(layout, artifact, desk.registry, "chart")
-    old = layout.add_document({"schemaVersion": 1, "fsLayers": []}, "")
+    schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    old = layout.add_document({"schemaVersion": 1, "fsLayers": []}, schema1)
     upload(layout, old, desk.registry, "schema1")
     desk.use(name="good")
     desk.use(f"{HOST}/{REPOSITORY}:2", "no-tag")

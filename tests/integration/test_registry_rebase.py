@@ -10,6 +10,7 @@ from envgraph.errors import OfflineError
 from envgraph.model.oci import Platform
 from envgraph.testing.layouts import AMD64, LayoutMaker, MadeImage, tar_bytes
 from tests.bases import HOST, IMAGE, SETTINGS, TARS, BaseDesk, upload
+from tests.exchange import Machine, good
 from tests.services import Channel
 
 ARM64 = Platform("linux", "arm64", "v8")
@@ -135,3 +136,25 @@ def test_a_base_named_by_digest_never_moves(desk: BaseDesk, tmp_path: Path) -> N
         _, rebase = workspace.plan_rebase(["train"])
         assert [d.code for d in rebase.loaded.diagnostics] == ["rebase-digest"]
     assert desk.calls() == []
+
+
+def test_impact_looks_at_what_the_registry_shares(tmp_path: Path, demo_channel: Channel) -> None:
+    giver = Machine(tmp_path / "giver", demo_channel.url, id="aaaa0001", name="giver")
+    giver.environment("train", "alpha=1.1")
+    good(giver.apply())
+    with giver.open() as workspace:
+        workspace.traffic.share("train", to="registry")
+    asker = Machine(
+        tmp_path / "asker", demo_channel.url, plugin=giver.plugin, id="bbbb0001", name="asker"
+    )
+    asker.environment("mine", "gamma")
+    good(asker.apply())
+    with asker.open() as workspace:
+        found, remarks = workspace.impact("scratch")
+        assert [(i.environment, i.registry) for i in found] == [("mine", ""), ("train", "memory")]
+        assert workspace.impact("scratch", all=True)[0] == found
+        assert remarks == ()
+    with asker.open(offline=True) as workspace:
+        found, remarks = workspace.impact("scratch")
+    assert [item.environment for item in found] == ["mine"]
+    assert [remark.code for remark in remarks] == ["catalogue-not-asked"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
 
 EXIT_FINDINGS: Final = 3
 POLICY_NAME: Final = "drift-policy.yaml"
-REFERENCES: Final = Operand("REF", "environments; default: the newest version of each", "many")
 
 SIGNATURE: Final = Signature(
-    operands=(REFERENCES,),
+    operands=(Operand(REFERENCE.name, "environments, or their files; default: all", "many"),),
     flags=(
         Flag("--policy", f"what is tolerated; default: {POLICY_NAME}, if there is one", "FILE"),
     ),
@@ -28,7 +28,10 @@ SIGNATURE: Final = Signature(
         "still there, unchanged, and the newest. Exit 0: nothing moved; 3: there are findings; "
         "1: something could not be asked. The locks stay as they are: `envgraph rebase` and "
         "`envgraph lock --update` move them.",
-        "Indexes of pip packages are not asked.",
+        f"{POLICY_NAME} may hold max_age_days (of a base; 30), max_behind (newer releases of a "
+        "package that are no finding; 0), require_digest (false), and under allow a list of "
+        "findings that are accepted: code, environment and package (globs), until (a day), and "
+        "the reason.",
     ),
     examples=(
         ("envgraph drift", "all environments of this workspace"),
@@ -56,6 +59,14 @@ def references(values: Values) -> tuple[str, ...]:
     return words
 
 
+def split_files(words: Sequence[str], session: Session) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Which words name environments, and which are files that define them."""
+    files = tuple(
+        word for word in words if word.endswith((".yml", ".yaml")) and session.path(word).is_file()
+    )
+    return tuple(word for word in words if word not in files), session.paths(files)
+
+
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
     return Arguments(references(values), values.text("--policy"))
@@ -66,7 +77,8 @@ def run(arguments: Arguments, session: Session) -> int:
     policy = _policy(arguments, session)
     asking = session.console.status("Asking where the bases and channels are now")
     with session.open_workspace() as workspace, asking:
-        report = workspace.drift(arguments.references, policy)
+        names, files = split_files(arguments.references, session)
+        report = workspace.drift(names, policy, files)
     for item in report.skipped:
         detail = f"concerns {', '.join(item.environments)}"
         if item.reason.detail:

@@ -17,8 +17,8 @@ SIGNATURE: Final = Signature(
     flags=(Flag("--all", "every version, not only the newest of each"),),
     notes=(
         "Says by which tie: the same image, the same reference that meant another image when it "
-        "was locked, or another image that shares layers. No registry is asked: a tag means "
-        "what the newest lock of it says.",
+        "was locked, or another image that shares layers. A tag means what the newest lock of it "
+        "says. Environments that the workspace's registry shares are looked at, too.",
     ),
     examples=(
         ("envgraph impact python:3.12", "whom a patch of that image concerns"),
@@ -48,7 +48,8 @@ def read(values: Values) -> Arguments:
 def run(arguments: Arguments, session: Session) -> int:
     """List them; 0 also when there are none."""
     with session.open_workspace() as workspace:
-        found = workspace.impact(arguments.base, all=arguments.all)
+        found, remarks = workspace.impact(arguments.base, all=arguments.all)
+        session.report(remarks)
         if session.common.json:
             session.answer(
                 {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from envgraph.cli.commands.apply import AUTO_APPROVE, PARALLELISM, approved, carry_out, conclude
-from envgraph.cli.commands.drift import references
+from envgraph.cli.commands.drift import references, split_files
 from envgraph.cli.commands.show import REFERENCE
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from envgraph.workspace import Workspace
 
 SIGNATURE: Final = Signature(
-    operands=(Operand(REFERENCE.name, "environments of this workspace", "many"),),
+    operands=(Operand(REFERENCE.name, "environments, or their files", "many"),),
     flags=(
         Flag("--all", "every environment whose base can move"),
         Flag("--on", "of those named, or of all, what stands on this base", "OLD_BASE"),
@@ -90,9 +90,8 @@ def run(arguments: Arguments, session: Session) -> int:
     """Plan, show, ask, apply, edit; what cannot be rebased stops no other, and is exit 1."""
     with session.open_workspace() as workspace:
         with session.console.status("Reading locks and the new base"):
-            plan, rebase = workspace.plan_rebase(
-                arguments.references, on=arguments.on, base=arguments.base
-            )
+            names, files = split_files(arguments.references, session)
+            plan, rebase = workspace.plan_rebase(names, files, on=arguments.on, base=arguments.base)
         session.report([d for d in plan.diagnostics if d not in workspace.diagnostics])
         if plan.changes or rebase.edits:
             session.report(rebase.remarks)

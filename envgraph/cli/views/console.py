@@ -178,6 +178,13 @@ class Console:
         self._send("err", harmless(text))
         self.flush()
 
+    def secret(self, text: str) -> str:
+        """What is typed on the terminal after a question, without showing it."""
+        from getpass import getpass
+
+        self.flush()
+        return getpass(harmless(text))
+
     @contextmanager
     def status(self, text: str) -> Iterator[Callable[[str], None]]:
         """A line on the terminal while something takes its time; gone afterwards.

@@ -38,8 +38,8 @@ def show_impact(base: str, found: Sequence[Impact], session: Session) -> None:
 
 def _sum(base: str, found: Sequence[Impact]) -> str:
     title = base[:_DIGEST] if base.startswith("sha256:") else base
-    on = {item.environment for item in found if item.by != "layers"}
-    sharing = {item.environment for item in found} - on
+    on = {(item.registry, item.environment) for item in found if item.by != "layers"}
+    sharing = {(item.registry, item.environment) for item in found} - on
     if not found:
         return f"No environment here stands on {title}."
     stand = "stands" if len(on) == 1 else "stand"
@@ -50,7 +50,8 @@ def _sum(base: str, found: Sequence[Impact]) -> str:
 def _row(item: Impact) -> list[str]:
     digest = "" if item.manifest is None else item.manifest.hex[:12]
     shared = f"{item.shared} of {many(item.of, 'layer')}" if item.by == "layers" else ""
-    title = _cut(f"{item.environment}:{item.version}", _NAME)
+    where = f" in {item.registry}" if item.registry else ""
+    title = _cut(f"{item.environment}:{item.version}{where}", _NAME)
     tail = shared or item.locked[:10]
     return [title, _cut(item.reference, _REFERENCE), digest, tail]
 

@@ -58,8 +58,8 @@ class FaultyRegistry:
     def __init__(self, inner: Registry, *faults: Fault) -> None:
         """Bind; asks nothing."""
         self.inner = inner
-        self.title = inner.title
-        self.faults = list(faults)
+        self.title: str = inner.title
+        self.faults: list[Fault] = list(faults)
         self.calls: list[str] = []
         self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()

@@ -67,7 +67,7 @@ class Source:
         self.data = data
         self.most = most
         self.fails_after = fails_after
-        self.error = error or SourceError("the source broke")
+        self.error: Exception = error or SourceError("the source broke")
         self.pauses_at = pauses_at
         self.then = then
         self.endless = endless
@@ -205,7 +205,7 @@ def read_blob(repository: Repository, descriptor: Descriptor, offset: int = 0) -
 
 
 def _all_of(body: BinaryIO) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     while piece := body.read(1 << 16):
         pieces.append(piece)
     return b"".join(pieces)

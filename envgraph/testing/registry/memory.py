@@ -32,9 +32,9 @@ from envgraph_store.digest import Digest
 class Contents:
     """What one repository holds."""
 
-    blobs: dict[Digest, bytes] = field(default_factory=dict)
-    manifests: dict[Digest, ManifestBytes] = field(default_factory=dict)
-    tags: dict[str, Digest] = field(default_factory=dict)
+    blobs: dict[Digest, bytes] = field(default_factory=dict[Digest, bytes])
+    manifests: dict[Digest, ManifestBytes] = field(default_factory=dict[Digest, ManifestBytes])
+    tags: dict[str, Digest] = field(default_factory=dict[str, Digest])
 
 
 class MemoryRegistry:
@@ -42,7 +42,7 @@ class MemoryRegistry:
 
     def __init__(self, title: str = "memory") -> None:
         """Begin empty."""
-        self.title = title
+        self.title: str = title
         self.contents: dict[str, Contents] = {}
         self.calls: list[str] = []
         self.lock = threading.RLock()
@@ -156,7 +156,7 @@ class MemoryRepository:
     def referrers(self, digest: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Manifests with that subject."""
         self._said("referrers", digest)
-        found = []
+        found: list[Descriptor] = []
         with self._registry.lock:
             manifests = list(self._here.manifests.values())
         for manifest in manifests:

@@ -134,6 +134,31 @@ def test_a_failing_call_is_a_refusal(folder: Path, kind: str, call: str, fault: 
             break
 
 
+@pytest.mark.services
+@pytest.mark.parametrize("fault", ["EIO", "ESTALE", "EINTR"])
+@pytest.mark.parametrize("call", ["readv", "/^open"])
+def test_a_reader_goes_on_after_a_passing_failure(folder: Path, call: str, fault: str) -> None:
+    """A file of a shared file system that fails once is read to its end."""
+    root = folder / "registry"
+    begin(DirsRegistry(root).repository(NAME))
+    for number in numbers(1):
+        worker = Pusher("fetch", root)
+        worker.trace(call, f"error={fault}:when={number}", folder / "log")
+        assert worker.go() == ["done"]
+        if not worker.was_hit():
+            assert number > 1
+            break
+
+
+@pytest.mark.services
+def test_a_reader_gives_up_on_a_lasting_failure(folder: Path) -> None:
+    root = folder / "registry"
+    begin(DirsRegistry(root).repository(NAME))
+    worker = Pusher("fetch", root)
+    worker.trace("readv", "error=EIO:when=2+", folder / "log")
+    assert worker.go() == ["refused registry-down", "done"]
+
+
 def test_many_processes_push_to_one_repository(folder: Path) -> None:
     """Each moves the same tags; the end is what one of them left, and the index says the same."""
     root = folder / "registry"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from envgraph.api import Digest, Repository
 from envgraph.errors import EnvgraphError
+from envgraph.registry.retrying import Policy, RetryingRepository
 from envgraph.testing.registry.material import (
     OCI_IMAGE_MANIFEST,
     artifact,
@@ -19,6 +20,7 @@ from envgraph.testing.registry.material import (
     image,
     patterned,
     push,
+    read_blob,
 )
 from envgraph_dirs.registry import DirsRegistry
 
@@ -51,6 +53,13 @@ def mount(repository: Repository) -> bytes:
     return begin(repository)
 
 
+def fetch(repository: Repository) -> bytes:
+    """Read what is there, as the host does."""
+    whole = RetryingRepository(repository, Policy(sleep=lambda seconds: None))
+    assert read_blob(whole, described(LAYER)) == LAYER
+    return whole.get_manifest("1.0").data
+
+
 WORK = {"begin": begin, "move": move, "mount": mount}
 
 
@@ -65,7 +74,7 @@ def main(kind: str, root: str) -> None:
     say("ready")
     sys.stdin.readline()
     try:
-        WORK[kind](repository)
+        (WORK | {"fetch": fetch})[kind](repository)
     except EnvgraphError as error:
         say(f"refused {error.diagnostics[0].code}")
     say("done")

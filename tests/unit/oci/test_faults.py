@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import tracemalloc
 from collections.abc import Iterator
 
@@ -38,7 +39,7 @@ from tests.oci import (
     report_on,
 )
 
-DATA = os.urandom(200_000)
+DATA = random.Random(0).randbytes(200_000)
 GONE = str(Digest.of(b"other"))
 
 

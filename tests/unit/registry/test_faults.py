@@ -94,6 +94,14 @@ def test_bodies_that_break_off_are_read_to_the_end(spoiled: list[Fault]) -> None
     assert scene.pauses
 
 
+@pytest.mark.parametrize("size", [1, 65_536, 300_000])
+def test_a_body_that_breaks_after_its_last_byte_is_whole(size: int) -> None:
+    scene = Scene(faults.breaks(size))
+    descriptor = push(scene.true, DATA[:size])
+    assert read_blob(scene.repository, descriptor) == DATA[:size]
+    assert scene.pauses == []
+
+
 @pytest.mark.parametrize(
     "spoiled",
     [
