@@ -158,7 +158,6 @@ __all__ = [
     "Builder",
     "BuilderError",
     "BuilderPlugin",
-
     "Cancel",
     "Capabilities",
     "Checked",
@@ -171,6 +170,7 @@ __all__ = [
     "Event",
     "EventKind",
     "Instruction",
+    "Layer",
     "ManifestBytes",
     "ManifestParts",
     "Platform",
