@@ -118,6 +118,7 @@ def dockerd(folder: Path, programs: Path | None = None) -> Iterator[Daemon]:
             yield Daemon(f"unix://{address}", _wait(address, process, folder / "log"), process)
         finally:
             _stop(process)
+            shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> str:

@@ -170,6 +170,10 @@ class ContextEntry:
 
     folder: bool = False
 
+    content: Digest | None = None
+    """Of a file's bytes. A builder that keeps files between builds tells by it what changed;
+    it reads the file to know where this is None."""
+
 
 class BuildContext(Protocol):
     """The files that ``COPY`` and ``ADD`` see: ignore rules have been applied."""

@@ -27,10 +27,18 @@ def save_image(endpoint: Endpoint, name: str, target: Path) -> None:
         connection.request("GET", f"/v1.24/images/{name}/get", headers={"Host": "docker"})
         answer = connection.getresponse()
         if answer.status != 200:
+            text = answer.read(2000).decode(errors="replace")
+            if "empty export" in text:
+                raise BuilderError(
+                    "this dockerd cannot give an image without any layer",
+                    code="builder-lacks",
+                    detail=text,
+                    hint="use a dockerd with containerd's image store, or a buildkitd",
+                )
             raise BuilderError(
                 "dockerd said that the build is done, and does not have the image",
                 code="builder-answer",
-                detail=answer.read(2000).decode(errors="replace"),
+                detail=text,
             )
         with target.open("wb") as file:
             while part := answer.read(_CHUNK):

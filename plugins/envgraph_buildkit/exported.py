@@ -121,7 +121,7 @@ def _oci(archive: tarfile.TarFile) -> Exported:
             break
     config = _blob(archive, index["config"])
     diff_ids = [Digest(text) for text in json.loads(config)["rootfs"]["diff_ids"] or []]
-    names = [_place(Digest(layer["digest"])) for layer in index["layers"]]
+    names = [_place(Digest(layer["digest"])) for layer in index["layers"] or []]
     return Exported(archive, config, tuple(zip(names, diff_ids, strict=True)))
 
 

@@ -88,8 +88,8 @@ def _first_line(source: Mapping[str, Any]) -> int | None:
         return None
 
 
-def build_failure(error: Any, written: Written, output: str) -> BuilderError:
-    """Why a Solve failed; ``output`` is the last that the failed step said."""
+def build_failure(error: Any, written: Written, name: str, output: str) -> BuilderError:
+    """Why a Solve failed; ``name`` is what BuildKit calls the step, ``output`` its last."""
     text = " ".join(_PREFIX.sub("", str(error.details() or "")).split())[:1000]
     details = details_of(error)
     status = details.status
@@ -98,7 +98,7 @@ def build_failure(error: Any, written: Written, output: str) -> BuilderError:
     line = details.line
     if line is None and (found := _LINE.search(text)):
         line = int(found[1])
-    index, source = written.place(line)
+    index, source = written.place(line) if line is not None else written.step(name)
     shown = "\n".join(output.splitlines()[-_OUTPUT_LINES:])
     if status is not None:
         what = written.text(index, line) or "a step"
@@ -120,7 +120,7 @@ def build_failure(error: Any, written: Written, output: str) -> BuilderError:
             code="base-missing", detail=text, source=source, instruction=index,
             hint="push it to a registry that the builder reaches, or check that one's login",
         )  # fmt: skip
-    if source is not None:
+    if index is not None or line is not None:
         what = written.text(index, line)
         return BuilderError(
             f"{what} failed" if what else "the build failed",
@@ -132,5 +132,5 @@ def build_failure(error: Any, written: Written, output: str) -> BuilderError:
     return BuilderError(
         f"the build failed: {text}",
         code="builder-down" if busy else "builder-refused",
-        detail=shown, output=shown, retryable=busy,
+        detail=shown, source=source, output=shown, retryable=busy,
     )  # fmt: skip

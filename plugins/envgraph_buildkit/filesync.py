@@ -4,12 +4,18 @@ The sender tells every entry (STAT), depth first and names in the order of their
 STAT ends that. The receiver asks (REQ) for the contents that it lacks, by the entry's place in
 the sequence; an empty DATA ends each. FIN ends it all, both ways.
 
+The receiver keeps files between builds, and compares mode, size and time: so the time that is
+told depends on the content. It is not earlier than the epoch, and no layer has it: what is
+later than the epoch is set to it.
+
 What ignore rules say has been applied by the host: a ``.dockerignore`` is an ordinary file
 here, and the Dockerfile frontend, which asks for it first, is told that there is none.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +23,7 @@ from typing import Any, BinaryIO, Final
 
 import grpc
 
-from envgraph.api import BuildContext, ContextEntry
+from envgraph.api import BuildContext, ContextEntry, Digest
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.session import Refusal
 
@@ -40,7 +46,7 @@ class Tree:
 
 def tree_of(context: BuildContext) -> Tree:
     """A build context, with every folder told, even those that only its files imply."""
-    found = {entry.path: entry for entry in context.entries()}
+    found = {entry.path: _hashed(entry, context) for entry in context.entries()}
     for path in list(found):
         parent = path.rpartition("/")[0]
         while parent and parent not in found:
@@ -54,7 +60,24 @@ def tree_of(context: BuildContext) -> Tree:
 
 def tree_of_file(name: str, data: bytes) -> Tree:
     """One file."""
-    return Tree((ContextEntry(name, 0o644, len(data)),), lambda path: io.BytesIO(data))
+    entry = ContextEntry(name, 0o644, len(data), content=Digest.of(data))
+    return Tree((entry,), lambda path: io.BytesIO(data))
+
+
+def _hashed(entry: ContextEntry, context: BuildContext) -> ContextEntry:
+    """The entry with the digest of its content."""
+    if entry.folder or entry.link or entry.content is not None:
+        return entry
+    with context.open(entry.path) as stream:
+        digest = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]
+    return dataclasses.replace(entry, content=Digest(f"sha256:{digest.hexdigest()}"))
+
+
+def _mark(entry: ContextEntry) -> int:
+    """Nanoseconds that say which content it is: up to twelve days of them."""
+    if entry.content is None:
+        return 0
+    return int(str(entry.content).removeprefix("sha256:")[:16], 16) % (1 << 50)
 
 
 def wanted(entries: Sequence[ContextEntry], follow: Iterable[str]) -> Iterator[ContextEntry]:
@@ -131,6 +154,6 @@ class FileSync:
             path=entry.path,
             mode=kind | (0o777 if entry.link else entry.mode & 0o777),
             size=0 if kind else entry.size,
-            modTime=self._epoch * 1_000_000_000,
+            modTime=self._epoch * 1_000_000_000 + _mark(entry),
             linkname=entry.link,
         )

@@ -53,6 +53,10 @@ class Progress:
         self.current = ""
         """The step that spoke last."""
 
+    def name(self, vertex: str) -> str:
+        """What BuildKit calls a step: ``[2/3] RUN make``."""
+        return self._names.get(vertex, "")
+
     def output(self, vertex: str) -> str:
         """The last that a step printed."""
         return self._output.get(vertex, b"").decode(errors="replace")
@@ -67,6 +71,8 @@ class Progress:
             self._log(log.vertex, log.msg)
         for part in status.statuses:
             self._start(part.vertex)  # old servers tell the progress of an export first
+            if self._states[part.vertex] != "start":
+                continue  # new ones go on telling when it is done
             self._tell(
                 "progress", part.vertex,
                 bytes_done=part.current, bytes_total=part.total, text=part.name or part.ID,
@@ -109,6 +115,7 @@ class Progress:
         data = self._redactor.clean(data)
         self.current = key
         self._output[key] = (self._output.get(key, b"") + data)[-_KEPT:]
+        self._start(key)
         self._tell("message", key, text=data.decode(errors="replace"))
 
     def finish(self) -> None:

@@ -31,6 +31,15 @@ _SYNTAX: Final = re.compile(
 )
 
 
+_STEP: Final = re.compile(r"\[(?:\S+ )?(\d+)/\d+\] (\S+)")
+_COUNTED: Final = ("RUN", "COPY", "ADD", "WORKDIR")
+"""Instructions that are steps of their own to BuildKit."""
+
+
+def _word(text: str) -> str:
+    return text.split(None, 1)[0].upper() if text.strip() else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A Dockerfile as BuildKit gets it, and the way back from its lines."""
@@ -53,11 +62,25 @@ class Written:
         if line is None:
             return None, None
         if not self.starts:
-            return None, SourceLocation(self.path, line) if self.path else None
+            return None, SourceLocation(self.path, line)
         index = max((i for i, start in enumerate(self.starts) if start <= line), default=None)
         if index is None:
             return None, None
         return index, self.instructions[index].source
+
+    def step(self, name: str) -> tuple[int | None, SourceLocation | None]:
+        """As :meth:`place`, by what BuildKit calls a step: old servers tell no lines."""
+        found = _STEP.match(name)
+        if not found or not self.starts:
+            return None, SourceLocation(self.path) if self.path else None
+        below = 0 if self.data.startswith(b"FROM scratch\n") else 1
+        counted = [i for i, each in enumerate(self.instructions) if _word(each.text) in _COUNTED]
+        place = int(found[1]) - 1 - below
+        if 0 <= place < len(counted):
+            instruction = self.instructions[counted[place]]
+            if _word(instruction.text) == _word(found[2]):
+                return counted[place], instruction.source
+        return None, None
 
     def text(self, index: int | None, line: int | None) -> str:
         """An instruction's first line, for a message."""

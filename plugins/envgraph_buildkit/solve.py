@@ -103,6 +103,6 @@ class Solve:
             return BuilderError("the build was cancelled", code="cancelled")
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return self._connection.failure(error)
-        vertex = details_of(error).vertex
-        output = self._progress.output(vertex) or self._progress.output(self._progress.failed)
-        return build_failure(error, written, output)
+        vertex = details_of(error).vertex or self._progress.failed
+        progress = self._progress
+        return build_failure(error, written, progress.name(vertex), progress.output(vertex))
