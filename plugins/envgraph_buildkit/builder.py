@@ -7,7 +7,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -27,15 +27,18 @@ from envgraph.api import (
 from envgraph_buildkit.connection import Connection
 from envgraph_buildkit.content import Content
 from envgraph_buildkit.docker import forget_image, save_image
+from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
 from envgraph_buildkit.progress import Progress, Redactor
 from envgraph_buildkit.recipe import Written, write
-from envgraph_buildkit.result import result_of
+from envgraph_buildkit.result import bases_of, result_of
 from envgraph_buildkit.session import Refusal, Session
 from envgraph_buildkit.solve import Solve
 
+_EXPORT: Final = {"compression": "uncompressed", "oci-mediatypes": "true", "tar": "false"}
+"""``tar``: blobs are sent one by one, and those that are here are not."""
 _DENY: Final = 1
 _FETCHED: Final = ("http://*", "https://*", "git://*", "docker-image://*")
 
@@ -97,12 +100,12 @@ class BuildkitBuilder(Builder):
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
-            spool = folder / "image.tar"
-            with Run(connection, self._context, request, written, on_event, spool) as run:
+            with Run(connection, self._context, request, written, on_event, folder) as run:
                 run.solve(self._options, cancel)
-            with result_of(spool, request, folder) as result:
-                spool.unlink()
-                yield result
+            with run.exported() as exported:
+                result = result_of(exported, request, folder)
+            run.spool.unlink(missing_ok=True)
+            yield result
 
 
 def _check_platform(wanted: Platform, offered: tuple[Platform, ...]) -> None:
@@ -121,13 +124,16 @@ class Run:
 
     def __init__(
         self, connection: Connection, context: PluginContext, request: BuildRequest,
-        written: Written, on_event: Callable[[Event], None], spool: Path,
+        written: Written, on_event: Callable[[Event], None], folder: Path,
     ) -> None:  # fmt: skip
         """Bind; the session opens when this is entered."""
         self._connection = connection
         self._request = request
         self._written = written
-        self._spool = spool
+        self.spool = folder / "image.tar"
+        self._blobs = folder / "blobs"
+        self._blobs.mkdir()
+        self._manifest = ""
         self._context = context
         self._redactor = Redactor()
         self._progress = Progress(on_event, self._redactor)
@@ -139,7 +145,7 @@ class Run:
             connection,
             {
                 **FileSync(trees, request.epoch).handlers(),
-                **Content(written.by_blobs).handlers(),
+                **Content(written.by_blobs, bases_of(request), self._blobs).handlers(),
                 **self._own_handlers(),
             },
             _shared_key(context.root, trees["context"]),
@@ -166,7 +172,7 @@ class Run:
         }
 
     def _receive(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        with self._spool.open("wb") as target:
+        with self.spool.open("wb") as target:
             for part in requests:
                 target.write(part.data)
         yield from ()
@@ -196,8 +202,7 @@ class Run:
             Ref=ref, Session=self._session.id, Frontend="dockerfile.v0",
             FrontendAttrs=dict(self._written.attributes),
             Exporter="oci" if whole else "moby",
-            ExporterAttrs={"compression": "uncompressed", "oci-mediatypes": "true"}
-            if whole else {"name": name},
+            ExporterAttrs=_EXPORT if whole else {"name": name},
         )  # fmt: skip
         if self._request.network:
             _add_cache(message_, options)
@@ -209,18 +214,25 @@ class Run:
                 rule = message_.SourcePolicy.rules.add(action=_DENY)
                 rule.selector.identifier = pattern
         try:
-            Solve(self._connection, message_, self._progress).wait(
+            answer = Solve(self._connection, message_, self._progress).wait(
                 self._session, self._written, cancel, self._request.timeout
             )
             if not whole:
-                save_image(self._connection.endpoint, name, self._spool)
+                save_image(self._connection.endpoint, name, self.spool)
         finally:
             if not whole:
                 forget_image(self._connection.endpoint, name)
-        if not self._spool.exists():
+        self._manifest = answer.get("containerimage.digest", "")
+
+    def exported(self) -> AbstractContextManager[Exported]:
+        """The image that came, by whichever way; BuilderError when none did."""
+        if self.spool.exists():
+            return read_tar(self.spool, self._request.platform)
+        if not self._manifest:
             raise BuilderError(
                 "BuildKit said that the build is done, and sent no image", code="builder-answer"
             )
+        return read_blobs(self._blobs, self._manifest, self._request.platform)
 
 
 def _add_cache(request: Any, options: BuildkitOptions) -> None:

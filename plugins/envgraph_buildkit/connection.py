@@ -148,7 +148,11 @@ class Connection:
             record = answer.record[0]
             self._worker = Worker(
                 dict(record.Labels),
-                tuple(Platform(p.OS, p.Architecture, p.Variant) for p in record.platforms),
+                tuple(
+                    dict.fromkeys(
+                        Platform(p.OS, p.Architecture, p.Variant) for p in record.platforms
+                    )
+                ),
                 record.BuildkitVersion.version,
             )
         return self._worker

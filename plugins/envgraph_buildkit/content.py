@@ -1,10 +1,17 @@
-"""Bases out of the host's store: containerd's content service, reading only."""
+"""Blobs over the session, by containerd's content service, both ways.
+
+BuildKit reads bases out of the host's store, and writes the image that it built. A layer of a
+base is never sent back: the host has it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import uuid
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import grpc
@@ -12,37 +19,46 @@ import grpc
 from envgraph.api import Base, Digest, DigestError
 from envgraph.errors import NotFoundError
 from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.normal import Hashing
 from envgraph_buildkit.session import Refusal
 
 _SERVICE: Final = "/containerd.services.content.v1.Content/"
 _CHUNK: Final = 1 << 20
 _DOCUMENT_LIMIT: Final = 4 << 20
+_STAT, _WRITE, _COMMIT = range(3)
 
 
 class Content:
-    """The blobs of some bases."""
+    """The blobs of some bases, and a folder for those of the image."""
 
-    def __init__(self, bases: Iterable[Base]) -> None:
-        """Read each base's manifest, for the sizes of what it names."""
+    def __init__(self, by_blobs: Iterable[Base], known: Iterable[Base], folder: Path) -> None:
+        """Read each base's manifest, for the sizes of what it names.
+
+        ``by_blobs``: bases that BuildKit reads here. ``known``: bases whose layers need not
+        be sent. ``folder``: for what is sent.
+        """
         self._blobs: dict[Digest, tuple[Base, int]] = {}
-        for base in bases:
+        for base in by_blobs:
             assert base.open_blob is not None
             with base.open_blob(base.manifest.digest) as stream:
                 manifest = json.loads(stream.read(_DOCUMENT_LIMIT))
             self._blobs[base.manifest.digest] = (base, base.manifest.size)
             for part in (manifest["config"], *manifest["layers"]):
                 self._blobs[Digest(part["digest"])] = (base, int(part["size"]))
+        self._known = {layer.descriptor.digest for base in known for layer in base.layers}
+        self._folder = folder
 
     def handlers(self) -> dict[str, Any]:
-        """For the session; none when there are no bases."""
-        if not self._blobs:
-            return {}
+        """For the session."""
         return {
             _SERVICE + "Info": grpc.unary_unary_rpc_method_handler(
                 self._info, message("InfoRequest").FromString, encode
             ),
             _SERVICE + "Read": grpc.unary_stream_rpc_method_handler(
                 self._read, message("ReadContentRequest").FromString, encode
+            ),
+            _SERVICE + "Write": grpc.stream_stream_rpc_method_handler(
+                self._write, message("WriteContentRequest").FromString, encode
             ),
         }
 
@@ -75,10 +91,45 @@ class Content:
         except NotFoundError as error:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"content {digest}: not found") from error
 
+    def _write(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        """One blob: STAT, WRITE…, COMMIT; each is answered."""
+        answer = message("WriteContentResponse")
+        first = next(requests)
+        try:
+            digest = Digest(first.expected)
+        except DigestError:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "a blob without a digest") from None
+        path = place_of(self._folder, digest)
+        if digest in self._known or path.exists():
+            raise Refusal(grpc.StatusCode.ALREADY_EXISTS, f"content {digest}: already exists")
+        part_path = self._folder / f"{uuid.uuid4().hex}.part"
+        with part_path.open("wb") as target:
+            out = Hashing(target)
+            yield answer(action=_STAT, offset=0, total=first.total)
+            for request in requests:
+                if request.data:
+                    if request.offset != out.size:
+                        raise Refusal(grpc.StatusCode.OUT_OF_RANGE, "a blob's bytes in disorder")
+                    out.write(request.data)
+                if request.action == _COMMIT:
+                    if out.digest != digest:
+                        raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "a blob's wrong bytes")
+                    target.flush()
+                    part_path.rename(path)
+                yield answer(
+                    action=request.action, offset=out.size, total=out.size,
+                    digest=str(digest) if request.action == _COMMIT else "",
+                )  # fmt: skip
+
+
+def place_of(folder: Path, digest: Digest) -> Path:
+    """Where a blob that was sent lies."""
+    return folder / str(digest).removeprefix("sha256:")
+
 
 def _skip(stream: BinaryIO, count: int) -> None:
-    try:
+    with contextlib.suppress(OSError, io.UnsupportedOperation, AttributeError):
         stream.seek(count)
-    except (OSError, io.UnsupportedOperation, AttributeError):
-        while count > 0 and (part := stream.read(min(_CHUNK, count))):
-            count -= len(part)
+        return
+    while count > 0 and (part := stream.read(min(_CHUNK, count))):
+        count -= len(part)

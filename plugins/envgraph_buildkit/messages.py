@@ -57,6 +57,9 @@ InfoResponse: info=1 ContentInfo
 ContentInfo: digest=1 string, size=2 int64
 ReadContentRequest: digest=1 string, offset=2 int64, size=3 int64
 ReadContentResponse: offset=1 int64, data=2 bytes
+WriteContentRequest: action=1 int32, ref=2 string, total=3 int64, expected=4 string,
+  offset=5 int64, data=6 bytes
+WriteContentResponse: action=1 int32, offset=4 int64, total=5 int64, digest=6 string
 
 RpcStatus: code=1 int32, message=2 string, details=3 *Any
 Any: type_url=1 string, value=2 bytes

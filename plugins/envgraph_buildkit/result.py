@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from envgraph.api import (
     Steps,
 )
 from envgraph.errors import IntegrityError, NotFoundError
-from envgraph_buildkit.exported import Exported, read_exported
+from envgraph_buildkit.exported import Exported
 from envgraph_buildkit.normal import Hashing, normalise
 
 _CHUNK: Final = 1 << 20
@@ -30,17 +29,8 @@ _CONFIG_KEYS: Final = ("architecture", "os", "variant", "config")
 _HISTORY_KEYS: Final = ("created_by", "author", "comment", "empty_layer")
 
 
-@contextmanager
-def result_of(spool: Path, request: BuildRequest, folder: Path) -> Iterator[BuildResult]:
-    """Read the tar at ``spool``; new layers lie in ``folder`` as long as this is entered."""
-    try:
-        with tarfile.open(spool, "r:") as archive:
-            yield _result(read_exported(archive, request.platform), request, folder)
-    except tarfile.TarError as error:
-        raise BuilderError(f"BuildKit's answer is no tar: {error}", code="builder-answer") from None
-
-
-def _result(exported: Exported, request: BuildRequest, folder: Path) -> BuildResult:
+def result_of(exported: Exported, request: BuildRequest, folder: Path) -> BuildResult:
+    """The result; its new layers lie in ``folder``, as long as that is there."""
     diff_ids = [diff_id for _, diff_id in exported.members]
     base = _base_of(diff_ids, request)
     below = len(base.layers) if base else 0
@@ -76,7 +66,8 @@ def _check(path: Path, digest: Digest) -> None:
         raise IntegrityError(f"the layer {digest} changed on this machine's disk")
 
 
-def _bases(request: BuildRequest) -> Iterable[Base]:
+def bases_of(request: BuildRequest) -> Iterable[Base]:
+    """Those that the image may stand on."""
     recipe = request.recipe
     if isinstance(recipe, Steps):
         return (recipe.base,) if recipe.base else ()
@@ -86,7 +77,7 @@ def _bases(request: BuildRequest) -> Iterable[Base]:
 def _base_of(diff_ids: list[Digest], request: BuildRequest) -> Base | None:
     """The base whose layers are the image's lowest: the one with the most of them."""
     found: Base | None = None
-    for base in _bases(request):
+    for base in bases_of(request):
         lower = [layer.diff_id for layer in base.layers]
         if diff_ids[: len(lower)] == lower and len(lower) > len(found.layers if found else ()):
             found = base

@@ -44,7 +44,7 @@ class Built:
 
     def tree(self) -> dict[str, tarfile.TarInfo]:
         """Every entry of the new layers, upper ones over lower ones."""
-        found = {}
+        found: dict[str, tarfile.TarInfo] = {}
         for blob in self.blobs:
             with tarfile.open(fileobj=io.BytesIO(blob), mode="r:") as tar:
                 found |= {each.name.removeprefix("./").strip("/"): each for each in tar}
