@@ -31,6 +31,7 @@ _SYNTAX: Final = re.compile(
 )
 
 
+_FETCHES: Final = re.compile(r"\s*ADD\s.*(?:https?://|git://|git@)", re.I | re.S)
 _STEP: Final = re.compile(r"\[(?:\S+ )?(\d+)/\d+\] (\S+)")
 _COUNTED: Final = ("RUN", "COPY", "ADD", "WORKDIR")
 """Instructions that are steps of their own to BuildKit."""
@@ -123,6 +124,8 @@ def write(
     imports = [{"Type": "registry", "Attrs": {"ref": ref}} for ref in cache_from]
     if imports and request.network:
         attributes["cache-imports"] = json.dumps(imports)
+    if not whole and not request.network:
+        _refuse_fetches(recipe)
     pinned = _Pinned(whole, attributes)
     if isinstance(recipe, Steps):
         for name, base in recipe.images.items():
@@ -152,6 +155,22 @@ def _syntax(recipe: Dockerfile, request: BuildRequest) -> str:
             hint="BuildKit has a frontend of its own: leave the line out",
         )
     return name
+
+
+def _refuse_fetches(recipe: Steps | Dockerfile) -> None:
+    """Old servers know no source policy, which forbids ``ADD`` to fetch: so it is not sent."""
+    if isinstance(recipe, Steps):
+        texts = [(each.text, each.source) for each in recipe.instructions]
+    else:
+        lines = recipe.data.decode(errors="replace").splitlines()
+        texts = [(line, SourceLocation(recipe.path, n)) for n, line in enumerate(lines, 1)]
+    for text, source in texts:
+        if _FETCHES.match(text):
+            raise BuilderError(
+                "this build has no network, and this BuildKit cannot keep ADD from fetching",
+                code="builder-lacks",
+                source=source,
+            )
 
 
 def _steps(recipe: Steps, pinned: _Pinned) -> tuple[bytes, tuple[int, ...]]:
