@@ -358,6 +358,7 @@ class Workspace:
             now=self._now(),
             pins=self.pins,
             base_layers=self.bases,
+            remotes=lambda: self.remotes,
         )
 
     def _check_saved(self, saved: SavedPlan) -> None:
