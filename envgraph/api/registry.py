@@ -6,7 +6,7 @@ its HTTP. Both are passive and safe for threads. Each method is one try: the hos
 loops, threads, retries, resumption and time (see :class:`RegistryError`).
 
 What a registry must do, whatever it is made of, is written down as tests:
-``envgraph.testing.registry.RegistryContract``.
+``envgraph.testing.registry.contract.RegistryContract``.
 """
 
 from __future__ import annotations
