@@ -18,11 +18,11 @@ from envgraph.api.registry import (
 )
 from envgraph.errors import NotFoundError, OfflineError, ResolveError
 from envgraph.model.config import Provider, WorkspaceConfig
-from envgraph.model.reference import RegistryReference
 from envgraph.registry.retrying import Policy, RetryingRepository
 from envgraph_store.digest import Digest
 
 if TYPE_CHECKING:
+    from envgraph.model.reference import RegistryReference
     from envgraph.plugins import Plugins
 
 WORKSPACE: Final = "registry"
@@ -147,6 +147,8 @@ class Remotes:
 
         False when they do not, or the host does not do it.
         """
+        from envgraph.plugins import options_of
+
         provider = self._config.registries.get(remote.name)
         if provider is None and remote.name == WORKSPACE:
             provider = self._config.registry
