@@ -50,18 +50,26 @@ def pin(
     pins = Pins(store, config.id)
     documents = {digest: data for item in new.values() for digest, data in item.documents.items()}
     saved = pins.save({name: item.locks for name, item in new.items()}, documents.values())
-    files = {
-        name: KnownLockfile(_write(config, name, item), saved[name]) for name, item in new.items()
-    }
+    written = _write(config, new)
+    files = {name: KnownLockfile(written[name], saved[name]) for name in new}
     pins.remember_files(files)
     return records | saved
 
 
-def _write(config: WorkspaceConfig, name: str, item: ToPin) -> Digest:
-    path = lockfile_path(config.root, name)
-    if not item.file_current:
-        from envgraph.lock.lockfile import write_lockfile
+def _write(config: WorkspaceConfig, environments: Mapping[str, ToPin]) -> dict[str, Digest]:
+    """Write the lockfiles that are not current; the digests of all of them."""
+    paths = {name: lockfile_path(config.root, name) for name in environments}
+    current = {name for name, item in environments.items() if item.file_current}
+    digests = {name: Digest.of(paths[name].read_bytes()) for name in current}
+    stale = {name: item for name, item in environments.items() if name not in current}
+    if stale:
+        from envgraph.lock.lockfile import NewLockfile, write_lockfiles
 
-        sources = lock_sources(item.spec, path)
-        write_lockfile(path, tuple(item.locks.values()), sources=sources)
-    return Digest.of(path.read_bytes())
+        files = [
+            NewLockfile(
+                paths[name], tuple(item.locks.values()), lock_sources(item.spec, paths[name])
+            )
+            for name, item in stale.items()
+        ]
+        digests |= dict(zip(stale, write_lockfiles(files), strict=True))
+    return digests

@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from envgraph.conda import credentials
 from envgraph.errors import Diagnostic, InputError, SourceLocation
-from envgraph.lock.lockdocument import build_document
 from envgraph.lock.lockread import read_document
 from envgraph.model.canonical import digest_of
 from envgraph.model.documents import base_document, package_document
 from envgraph.model.locked import LockedEnvironment, LockedPackage
+from envgraph_store.digest import Digest
+from envgraph_store.files import Disk
 
 FORMAT: Final = "1"
 LARGEST_LOCKFILE: Final = 64 * 1024 * 1024
@@ -36,6 +38,9 @@ _HEADER: Final = """\
 # Written by envgraph in conda-lock's format (https://conda.github.io/conda-lock).
 # Do not edit: change the environment file, or use `envgraph lock --update PACKAGE`.
 """
+_FEW: Final = 8
+"""Files that are synced one by one: waiting for a whole file system would cost more."""
+
 _IN_V1: Final = ("manager", "name", "version", "build", "sha256", "url")
 
 
@@ -50,6 +55,8 @@ class LockfileContent:
 
 def lockfile_text(locks: Sequence[LockedEnvironment], sources: Sequence[str] = ()) -> str:
     """The file's text for these platforms: equal locks give equal text."""
+    from envgraph.lock.condalock import build_document
+
     ordered = sorted(locks, key=lambda lock: lock.platform)
     if len({lock.platform for lock in ordered}) != len(ordered):
         raise InputError("two locks of one platform cannot share a file", code="lock-platform")
@@ -119,39 +126,103 @@ def _dump(document: Mapping[str, Any]) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class NewLockfile:
+    """A lockfile to write. ``sources`` are paths of the files that were locked, for people.
+
+    Relative ones keep the file the same on every machine.
+    """
+
+    path: Path
+    locks: Sequence[LockedEnvironment]
+    sources: Sequence[str] = ()
+
+
 def write_lockfile(
     path: Path, locks: Sequence[LockedEnvironment], *, sources: Sequence[str] = ()
 ) -> None:
-    """Write or replace the lockfile: the old one or the new one is there, never half.
+    """Write or replace one lockfile, as :func:`write_lockfiles` does."""
+    write_lockfiles([NewLockfile(path, locks, sources)])
 
-    ``sources`` are paths of the files that were locked, for people; relative ones
-    keep the file the same on every machine. Raises InputError when it cannot be written.
+
+def write_lockfiles(files: Iterable[NewLockfile]) -> list[Digest]:
+    """Write or replace lockfiles: of each the old one or the new one is there, never half.
+
+    The digests of their bytes. Many files are made durable together. Raises InputError
+    that names the first one that cannot be written; none of them is replaced then, unless
+    it failed at that.
     """
-    import tempfile
-
-    text = lockfile_text(locks, sources)
-    temporary: str | None = None
+    staged: list[_Staged] = []
+    done = 0
+    path = Path()
+    watched: dict[Path, int] = {}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = path.resolve() if path.is_symlink() else path
-        handle, temporary = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp"
-        )
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(_mode(target))
-        Path(temporary).replace(target)
-        temporary = None
-        _sync_folder(target.parent)
+        for file in files:
+            path = file.path
+            text = lockfile_text(file.locks, file.sources)
+            staged.append(_stage(path, text.encode("utf-8"), watched))
+        _sync(staged, watched)
+        for item in staged:
+            path = item.target
+            Path(item.temporary).chmod(_mode(item.target))
+            Path(item.temporary).replace(item.target)
+            done += 1
+        for handle in watched.values():
+            os.fsync(handle)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written", code="lock-write", detail=error.strerror or str(error)
         ) from None
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        for item in staged[done:]:
+            Path(item.temporary).unlink(missing_ok=True)
+        for handle in watched.values():
+            os.close(handle)
+    return [item.digest for item in staged]
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A lockfile's bytes beside the place where they will be; ``target`` is no link."""
+
+    target: Path
+    temporary: str
+    digest: Digest
+
+
+def _stage(path: Path, data: bytes, watched: dict[Path, int]) -> _Staged:
+    """Write the bytes beside their place; ``watched`` keeps its folder open from before that.
+
+    The kernel reports failures of a later sync since then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path.resolve() if path.is_symlink() else path
+    if target.parent not in watched:
+        watched[target.parent] = os.open(target.parent, os.O_RDONLY)
+    handle, temporary = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp"
+    )
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return _Staged(target, temporary, Digest.of(data))
+
+
+def _sync(staged: Sequence[_Staged], watched: Mapping[Path, int]) -> None:
+    """Make what was staged durable: file by file, or many of one folder in one go."""
+    if len(staged) > _FEW and len(watched) == 1:
+        disk = Disk()
+        if all(disk.sync_everything(handle) for handle in watched.values()):
+            return
+    for item in staged:
+        handle = os.open(item.temporary, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _mode(target: Path) -> int:
@@ -161,14 +232,6 @@ def _mode(target: Path) -> int:
         mask = os.umask(0o022)
         os.umask(mask)
         return 0o666 & ~mask
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_lockfile(path: Path) -> LockfileContent:

@@ -76,7 +76,7 @@ def _table(bench: Bench, channel: SyntheticChannel, origin: str, *, sharded: boo
     about = (
         f"{SPECS} specs, {channel.records:,} records, {kind} over loopback http, repodata cached "
         "by a run before. Each line is a new process. `envgraph lock` also writes the lockfile "
-        "in conda-lock's format."
+        "with conda-lock's models, whose import alone takes about a second."
     )
     table = Table(f"Lock, {kind}", about, BARE, memory=True)
     return race(table, contenders, 1 if bench.quick else 7)

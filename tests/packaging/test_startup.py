@@ -151,16 +151,6 @@ def test_a_new_combination_needs_no_channel(
     assert "envgraph.apply.publish" in modules
 
 
-def test_a_lock_is_written_without_conda_locks_models(
-    small: Path, demo_channel: Channel, base: str, env: dict[str, str]
-) -> None:
-    write_environment(small, demo_channel, base, "alpha=1.1, python")
-    found = heavy(modules_of(["lock", "environment.yml"], env, small))
-    assert "rattler" in found
-    assert not found & {"conda_lock", "networkx", "pydantic", "requests", "rich", "urllib3"}
-    assert "importlib.metadata" not in found
-
-
 @pytest.mark.parametrize(
     "arguments", [["list"], ["show", "small"], ["graph", "small"]], ids=" ".join
 )

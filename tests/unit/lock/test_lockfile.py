@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ import yaml
 
 from envgraph.errors import InputError
 from envgraph.lock import lockfile
-from envgraph.lock.lockfile import lockfile_text, read_lockfile, write_lockfile
+from envgraph.lock.lockfile import (
+    NewLockfile,
+    lockfile_text,
+    read_lockfile,
+    write_lockfile,
+    write_lockfiles,
+)
 from envgraph.model.locked import BaseLayer, LockedBase, LockedEnvironment, LockedPackage
 from envgraph_store.digest import Digest
 
@@ -242,3 +249,50 @@ def test_three_thousand_packages_use_the_c_loader(
 
     monkeypatch.setattr(yaml.reader.Reader, "__init__", slow)
     assert read_lockfile(path).locks["linux-64"] == lock
+
+
+@pytest.mark.parametrize("syncs", [True, False], ids=["together", "one by one"])
+def test_many_files_are_made_durable_before_one_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
+) -> None:
+    files = [NewLockfile(tmp_path / f"e{n}.conda-lock.yml", [make_lock(1)]) for n in range(20)]
+    steps: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def together(disk: lockfile.Disk, handle: int) -> bool:
+        steps.append("everything")
+        return syncs
+
+    def one(handle: int) -> None:
+        steps.append("file" if stat.S_ISREG(os.fstat(handle).st_mode) else "folder")
+        fsync(handle)
+
+    def moved(path: Path, target: Path) -> Path:
+        steps.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(lockfile.Disk, "sync_everything", together)
+    monkeypatch.setattr(os, "fsync", one)
+    monkeypatch.setattr(Path, "replace", moved)
+    digests = write_lockfiles(files)
+    by_file = [] if syncs else ["file"] * 20
+    assert steps == ["everything", *by_file, *["replace"] * 20, "folder"]
+    assert digests == [Digest.of(file.path.read_bytes()) for file in files]
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_where_one_of_many_cannot_be_written_none_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [NewLockfile(tmp_path / f"e{n}.conda-lock.yml", [make_lock(1)]) for n in range(20)]
+    for file in files:
+        file.path.write_text("old")
+
+    def full(disk: lockfile.Disk, handle: int) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lockfile.Disk, "sync_everything", full)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_lockfiles(files)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+    assert len(list(tmp_path.iterdir())) == 20
