@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from envgraph.refresh.desired import Desired, FindsLocks, Loaded
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
+    from envgraph.refresh.pushmemo import PushMemo
     from envgraph.refresh.rebase import Rebase
-    from envgraph.refresh.remote import PushMemo
     from envgraph.registry.pins import RegistryPins
     from envgraph.registry.remotes import Remote, Remotes
     from envgraph_store import Digest, Store
@@ -358,6 +358,7 @@ class Workspace:
             now=self._now(),
             pins=self.pins,
             base_layers=self.bases,
+            remotes=lambda: self.remotes,
         )
 
     def _check_saved(self, saved: SavedPlan) -> None:
@@ -704,7 +705,7 @@ class Workspace:
         delete_image(self.remotes.named("registry"), image, self._push_memo())
 
     def _push_memo(self) -> PushMemo | None:
-        from envgraph.refresh.remote import PushMemo
+        from envgraph.refresh.pushmemo import PushMemo
 
         if self.config.registry is None:
             return None

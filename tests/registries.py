@@ -160,8 +160,13 @@ def _answers(
     return False
 
 
-def make_certificates(folder: Path, *, days: int = 2, names: str = "") -> Certificates:
-    """An own authority and a certificate for 127.0.0.1 and localhost (or ``names``)."""
+def make_certificates(
+    folder: Path, *, names: str = "", rsa: bool = False, expired: bool = False
+) -> Certificates:
+    """An own authority and a certificate for 127.0.0.1 and localhost (or ``names``).
+
+    ``rsa``: with RSA keys, which sign tokens. ``expired``: the certificate was good in 2020.
+    """
     program = require_tool("openssl")
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -169,6 +174,7 @@ def make_certificates(folder: Path, *, days: int = 2, names: str = "") -> Certif
         subprocess.run([program, *arguments], cwd=folder, capture_output=True, check=True)
 
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    curve = ["-newkey", "rsa:2048", "-nodes"] if rsa else curve
     openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30",
             "-subj", "/CN=envgraph tests", "-addext", "basicConstraints=critical,CA:TRUE",
             "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
@@ -176,8 +182,9 @@ def make_certificates(folder: Path, *, days: int = 2, names: str = "") -> Certif
     (folder / "extensions").write_text(
         f"subjectAltName={names or 'IP:127.0.0.1,DNS:localhost'}\nextendedKeyUsage=serverAuth\n"
     )
-    # openssl 3.0 makes no certificate that has already expired by -days: dates are set whole.
-    dates = ["-days", str(days)] if days > 0 else []
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", "server.pem", "-extfile", "extensions", *dates)  # fmt: skip
+    then = [require_tool("faketime"), "2020-01-01 00:00:00"] if expired else []
+    sign = [*then, program, "x509", "-req", "-in", "server.csr", "-CA", "ca.pem",
+            "-CAkey", "ca.key", "-CAcreateserial", "-out", "server.pem",
+            "-extfile", "extensions", "-days", "2"]  # fmt: skip
+    subprocess.run(sign, cwd=folder, capture_output=True, check=True)
     return Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")

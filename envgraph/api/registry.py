@@ -6,7 +6,7 @@ its HTTP. Both are passive and safe for threads. Each method is one try: the hos
 loops, threads, retries, resumption and time (see :class:`RegistryError`).
 
 What a registry must do, whatever it is made of, is written down as tests:
-``envgraph.testing.registry.RegistryContract``.
+``envgraph.testing.registry.contract.RegistryContract``.
 """
 
 from __future__ import annotations
@@ -238,3 +238,7 @@ class RegistryPlugin:
 
     host_of: Callable[[Any], str] | None = None
     """The ``host[:port]`` behind options."""
+
+    prefix_of: Callable[[Any], str] = lambda options: ""
+    """What stands before the names of these repositories on that host, as PREFIX in
+    ``HOST/PREFIX/NAME``: layers of bases on the same host are mounted, not sent."""

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from envgraph.api.events import Event
 from envgraph.api.registry import RegistryError
 from envgraph.apply.executor import Outcome, ParallelMap, node_failure
 from envgraph.apply.reports import PushReport, Settlement
-from envgraph.apply.sharing import PinSharing
 from envgraph.apply.transfer import Transfer, Transfers
-from envgraph.errors import EnvgraphError
+from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
 from envgraph.history.read import latest, versions
-from envgraph.image.bases import LayerSource
-from envgraph.interchange.parcel import pack
-from envgraph.interchange.pull import Platform, Puller, Wanted
 from envgraph.interchange.push import Pusher
 from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
-from envgraph.plan.plan import EnvironmentChange, Plan
-from envgraph.refresh.desired import Desired
-from envgraph.refresh.observe import Observer
-from envgraph.refresh.remote import PushMemo
-from envgraph.registry.pins import RegistryPins
-from envgraph.registry.remotes import Remote
-from envgraph_store import Store
+from envgraph.refresh.pushmemo import PushMemo
+from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.image.bases import LayerSource
+    from envgraph.interchange.parcel import Parcel
+    from envgraph.interchange.pull import Wanted
+    from envgraph.plan.plan import EnvironmentChange, Plan
+    from envgraph.refresh.desired import Desired
+    from envgraph.registry.pins import RegistryPins
+    from envgraph.registry.remotes import Remote, Remotes
 
 
 class Exchange:
@@ -41,6 +43,7 @@ class Exchange:
         now: datetime,
         pins: RegistryPins | None = None,
         base_layers: LayerSource | None = None,
+        remotes: Callable[[], Remotes] | None = None,
     ) -> None:
         """Bind; the registry is opened when something moves."""
         self._config = config
@@ -48,12 +51,15 @@ class Exchange:
         self._remote = remote
         self._memo = PushMemo(store, provider, now)
         self._base_layers = base_layers
+        self._remotes = remotes
         self._pins = pins
 
     def settle_pins(self, plan: Plan, parallelism: int, *, last: bool = False) -> Settlement:
         """Agree on the locks of a plan; see :class:`envgraph.apply.sharing.PinSharing`."""
         if self._pins is None or self._pins.silent is not None:
             return Settlement()
+        from envgraph.apply.sharing import PinSharing
+
         return PinSharing(self._config, self._store, self._pins).settle(
             plan, ParallelMap(parallelism), last=last
         )
@@ -62,6 +68,8 @@ class Exchange:
         self, plan: Plan, desired: Desired, parallelism: int, on_event: Callable[[Event], None]
     ) -> Transfer:
         """Bring the plan's images into the store."""
+        from envgraph.interchange.pull import Platform, Puller, Wanted
+
         wanted: list[Wanted] = []
         for change in plan.environments:
             target = change.target
@@ -72,12 +80,28 @@ class Exchange:
             for platform, locked in target.platforms.items():
                 subject = desired.subjects[locked.image]
                 platforms[platform] = Platform(subject.lock, subject.runtime, subject.nodes)
-            wanted.append(Wanted(target.image, target.image_name, digest, platforms))
+            wanted.append(
+                Wanted(
+                    target.image,
+                    target.image_name,
+                    digest,
+                    platforms,
+                    title=f"{target.name}:{change.version}",
+                )
+            )
         transfers = Transfers(self._store, parallelism, on_event)
-        return transfers.pull(Puller(self._store, self._remote()), wanted)
+        transfer = transfers.pull(Puller(self._store, self._remote()), wanted)
+        for error in transfer.outcome.failed.values():
+            if isinstance(error, IntegrityError | NotFoundError):
+                # What is there is of no use: the next plan builds it, and its push repairs it.
+                for item in wanted:
+                    self._memo.suspect(item.repository, item.digest)
+        return transfer
 
     def push(self, plan: Plan, parallelism: int, on_event: Callable[[Event], None]) -> PushReport:
         """Bring the plan's versions into the registry, as far as they are whole here."""
+        from envgraph.refresh.observe import Observer
+
         observer = Observer(self._store)
         ready = [
             (change, record)
@@ -95,29 +119,43 @@ class Exchange:
     ) -> PushReport:
         """Bring versions into the registry; each failure names its version."""
         report = PushReport()
-        parcels = []
-        for record in records:
-            try:
-                parcels.append(pack(self._store, self._config, record))
-            except EnvgraphError as error:
-                report.failures.append(error)
-        if not parcels:
+        if not records:
             return report
         try:
-            pusher = Pusher(self._store, self._remote(), base_layers=self._base_layers)
+            pusher = Pusher(
+                self._store,
+                self._remote(),
+                base_layers=self._base_layers,
+                mount_base=self._mount_base,
+            )
         except RegistryError as error:
             report.failures.append(error)
             return report
-        transfer = Transfers(self._store, parallelism, on_event).push(pusher, parcels)
+        transfer = Transfers(self._store, parallelism, on_event).push(
+            pusher, records, self._pack, thorough=self._memo.suspects
+        )
         for shipment in transfer.shipments:
-            record = shipment.parcel.record
             if shipment.whole:
                 report.count += 1
-                self._memo.remember(shipment.repository, shipment.tag, record.image)
+                self._memo.clear(shipment.repository)
+                self._memo.remember(shipment.repository, shipment.tag, shipment.record.image)
         report.failures += _failures(transfer.outcome)
         report.bytes_moved = transfer.bytes_moved
         report.interrupted = transfer.outcome.interrupted
         return report
+
+    def _mount_base(self, base: LockedBase, repository: str, digest: Digest) -> bool:
+        if self._remotes is None or not base.in_registry:
+            return False
+        from envgraph.model.reference import parse_registry_reference
+
+        reference = parse_registry_reference(base.reference)
+        return self._remotes().mount_base(self._remote(), reference, repository, digest)
+
+    def _pack(self, record: VersionRecord) -> Parcel:
+        from envgraph.interchange.parcel import pack
+
+        return pack(self._store, self._config, record)
 
     def _record(self, change: EnvironmentChange) -> VersionRecord | None:
         """The version as it is registered now, after apply has registered it."""

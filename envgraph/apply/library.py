@@ -20,6 +20,7 @@ from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.names import reserved_prefix
 from envgraph.model.records import VersionRecord
+from envgraph.refresh.observe import Observer
 from envgraph.registry.artifacts import EnvironmentRecord
 from envgraph.registry.remotes import Remote
 from envgraph_store import Digest, Store, Transaction
@@ -169,7 +170,10 @@ class Library:
     def _fetch(self, parcels: Sequence[Parcel]) -> int:
         puller = Puller(self._store, self._remote, whole_bases=self._is_bundle)
         wanted: dict[NodeKey, Wanted] = {}
+        observer = Observer(self._store)
         for parcel in parcels:
+            if not self._is_bundle and observer.image(parcel.key) == parcel.record.image:
+                continue
             item = wanted_of(parcel)
             puller.know(item, parcel.contents.bases)
             wanted.setdefault(item.key, item)
@@ -299,7 +303,9 @@ def wanted_of(parcel: Parcel) -> Wanted:
         platform: Platform(lock, contents.runtime_document, parcel.nodes[platform])
         for platform, lock in contents.locks.items()
     }
-    return Wanted(parcel.key, record.image_name, record.image, platforms, record.images)
+    return Wanted(
+        parcel.key, record.image_name, record.image, platforms, record.images, parcel.title
+    )
 
 
 def find_version(store: Store, workspace: str, wanted: VersionRecord) -> VersionRecord | None:

@@ -6,20 +6,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from envgraph.api.events import Event
 from envgraph.apply.exchange import Exchange
 from envgraph.apply.executor import ParallelMap
-from envgraph.apply.library import Library, Pulled
 from envgraph.apply.reports import PushReport
 from envgraph.errors import InputError, NotFoundError, OfflineError
 from envgraph.history.read import environment_names
 from envgraph.history.shelf import CURATED, Shelf
-from envgraph.image.bases import LayerSource, ensure_base
-from envgraph.interchange.bundle import Bundle, BundleWriter
-from envgraph.interchange.parcel import pack
-from envgraph.lock.pins import Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.records import VersionRecord
 from envgraph.registry.remotes import WORKSPACE, Remote, Remotes
@@ -29,6 +24,10 @@ from envgraph.spec.references import (
     parse_environment_reference,
 )
 from envgraph_store import Store
+
+if TYPE_CHECKING:
+    from envgraph.apply.library import Library, Pulled
+    from envgraph.image.bases import LayerSource
 
 DEFAULT_PARALLELISM: Final = 4
 
@@ -126,6 +125,8 @@ class Traffic:
         shares there. NotOwnerError where it belongs to another one; EnvgraphError
         ``version-taken`` where that version is shared already and is another one.
         """
+        from envgraph.interchange.parcel import pack
+
         record = self._find(reference)
         remote = self._remote(to)
         with self._lease(f"share of {reference}"):
@@ -151,6 +152,10 @@ class Traffic:
         ``with_base``: the layers of bases in registries too (they are fetched if the store
         lacks them); ``packages``: the package archives too.
         """
+        from envgraph.image.bases import ensure_base
+        from envgraph.interchange.bundle import BundleWriter
+        from envgraph.interchange.parcel import pack
+
         records = [self._find(reference) for reference in references]
         for record in records:
             if record.kind == CURATED:
@@ -183,6 +188,10 @@ class Traffic:
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> list[Pulled]:
         """Make the versions in a bundle this workspace's own, verified as every pull is."""
+        from envgraph.apply.library import Library
+        from envgraph.interchange.bundle import Bundle
+        from envgraph.lock.pins import Pins
+
         bundle = Bundle(path)
         with self._alone("bundle import"):
             library = Library(
@@ -264,6 +273,7 @@ class Traffic:
             provider,
             now=self._now(),
             base_layers=self._bases(),
+            remotes=self._remotes,
         )
 
     def _library(
@@ -272,6 +282,8 @@ class Traffic:
         parallelism: int,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> Library:
+        from envgraph.apply.library import Library
+
         return Library(
             self._config,
             self._store,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from envgraph.api.events import Event
 from envgraph.apply.batches import Batches
 from envgraph.apply.counter import Counter
 from envgraph.apply.executor import Executor, Outcome
-from envgraph.interchange.parcel import Parcel
-from envgraph.interchange.pull import Layer, Puller, Wanted
-from envgraph.interchange.push import Piece, Pusher, Shipment
-from envgraph.model.canonical import NodeKey, node_key
+from envgraph.model.canonical import node_key
 from envgraph.model.nodes import Node, NodeKind
+from envgraph.model.records import VersionRecord
 from envgraph_store import Store
+
+if TYPE_CHECKING:
+    from envgraph.interchange.parcel import Parcel
+    from envgraph.interchange.pull import Layer, Puller, Wanted
+    from envgraph.interchange.push import Piece, Pusher, Shipment
 
 _T = TypeVar("_T")
 
@@ -45,12 +48,12 @@ class Transfers:
             return Transfer(Outcome())
         batches = Batches(self._store)
         with closing(batches):
-            asked = {self._node("question", item.repository, item.key): item for item in wanted}
+            asked = {self._node("question", item.title, item.key): item for item in wanted}
             outcome = self._run(asked, puller.open)
             if outcome.whole:
                 outcome = self._fetch(puller, batches)
             if outcome.whole:
-                made = {self._node("pull", item.repository, item.key): item for item in wanted}
+                made = {self._node("pull", item.title, item.key): item for item in wanted}
 
                 def finish(item: Wanted) -> None:
                     with batches.writing() as batch:
@@ -78,19 +81,25 @@ class Transfers:
         return self._run(layers, fetch, batches)
 
     def push(
-        self, pusher: Pusher, parcels: Sequence[Parcel], *, thorough: Iterable[NodeKey] = ()
+        self,
+        pusher: Pusher,
+        records: Sequence[VersionRecord],
+        pack: Callable[[VersionRecord], Parcel],
+        *,
+        thorough: Callable[[str], bool] = lambda repository: False,
     ) -> Transfer:
         """Bring versions into a registry; each becomes visible there when it is whole.
 
-        Those whose key is in ``thorough`` are looked at blob by blob.
+        What is not there yet is ``pack``-ed. Versions whose repository is ``thorough`` are
+        looked at blob by blob.
         """
         shipments: list[Shipment] = []
-        suspected = frozenset(thorough)
 
-        def look(parcel: Parcel) -> None:
-            shipments.append(pusher.look(parcel, thorough=parcel.key in suspected))
+        def look(record: VersionRecord) -> None:
+            suspected = thorough(record.image_name)
+            shipments.append(pusher.look(record, lambda: pack(record), thorough=suspected))
 
-        asked = {self._node("question", p.title, (p.title, p.key)): p for p in parcels}
+        asked = {self._node("question", _title(r), (_title(r), r.image)): r for r in records}
         outcome = self._run(asked, look)
         for questions in (pusher.questions, pusher.layer_questions):
             if outcome.whole:
@@ -100,7 +109,7 @@ class Transfers:
             outcome = self._send(pusher)
         if outcome.whole:
             shown = {
-                self._node("push", s.parcel.title, (s.parcel.title, s.parcel.key)): s
+                self._node("push", _title(s.record), (_title(s.record), s.record.image)): s
                 for s in shipments
                 if not s.whole
             }
@@ -141,3 +150,7 @@ class Transfers:
     def _node(self, kind: NodeKind, name: str, what: object, size: int | None = None) -> Node:
         document = [str(part) for part in what] if isinstance(what, tuple) else [str(what)]
         return Node(node_key(kind, document), kind, name, (), size)
+
+
+def _title(record: VersionRecord) -> str:
+    return f"{record.environment}:{record.version}"

@@ -72,6 +72,9 @@ class Wanted:
     images: Mapping[str, Digest] = field(default_factory=dict)
     """What each platform's image has to be, where a record says it."""
 
+    title: str = ""
+    """``train:3``, for people."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

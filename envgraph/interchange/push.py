@@ -20,12 +20,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from envgraph.api.registry import RegistryError
 from envgraph.errors import IntegrityError, NotFoundError, ResolveError
-from envgraph.image.bases import LayerSource
-from envgraph.interchange.parcel import Parcel
 from envgraph.model.locked import LockedBase
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
@@ -36,22 +34,27 @@ from envgraph.model.oci import (
     Manifest,
     read_document,
 )
+from envgraph.model.records import VersionRecord
 from envgraph.registry.artifacts import Artifact, environment_artifact
 from envgraph.registry.names import LAYERS, key_tag, record_tag, version_tag
 from envgraph.registry.remotes import Remote
 from envgraph.registry.retrying import RetryingRepository
 from envgraph_store import Digest, Store
 
+if TYPE_CHECKING:
+    from envgraph.image.bases import LayerSource
+    from envgraph.interchange.parcel import Parcel
+
 Count = Callable[[int], None]
 _BULK: Final = 16
 """Blobs in one question: several questions run at once where each blob is a request."""
 
 
-class MountNames(Protocol):
-    """Which repository of a registry a base lies in."""
+class MountBase(Protocol):
+    """Takes a base's layer over from where the base lies, when that is the same host."""
 
-    def __call__(self, base: LockedBase) -> str | None:
-        """The repository's name there; None when the base lies elsewhere."""
+    def __call__(self, base: LockedBase, repository: str, digest: Digest, /) -> bool:
+        """Whether the repository has the layer now."""
         ...
 
 
@@ -83,11 +86,14 @@ class Question:
 class Shipment:
     """What became of one version: the tag that shows it, and what had to be sent for it."""
 
-    parcel: Parcel
+    record: VersionRecord
     repository: str
     tag: str
+    parcel: Parcel | None = None
+    """None where all of it was there already."""
+
     whole: bool = False
-    """All of it was there already."""
+    """All of it is there."""
 
     records: Artifact | None = None
     manifests: list[tuple[Digest, bytes, str]] = field(default_factory=list)
@@ -102,13 +108,13 @@ class Pusher:
         remote: Remote,
         *,
         base_layers: LayerSource | None = None,
-        base_repository: MountNames = lambda base: None,
+        mount_base: MountBase = lambda base, repository, digest: False,
     ) -> None:
         """Bind; asks nothing."""
         self._store = store
         self._remote = remote
         self._base_layers = base_layers
-        self._base_repository = base_repository
+        self._mount_base = mount_base
         self._lock = threading.Lock()
         self._pieces: dict[tuple[Digest, bool], Piece] = {}
         self._wanted: dict[str, set[tuple[Digest, bool]]] = {}
@@ -116,24 +122,26 @@ class Pusher:
 
     # -- looking ---------------------------------------------------------
 
-    def look(self, parcel: Parcel, *, thorough: bool = False) -> Shipment:
-        """Ask what is there of a version, and note what is missing.
+    def look(
+        self, record: VersionRecord, pack: Callable[[], Parcel], *, thorough: bool = False
+    ) -> Shipment:
+        """Ask what is there of a version; if it is not all, ``pack`` it and note the rest.
 
         ``thorough``: the blobs are asked for even though the tag says that all is there.
         """
-        record = parcel.record
         repository = self._remote.repository(record.image_name)
-        shipment = Shipment(parcel, record.image_name, version_tag(record.version))
+        shipment = Shipment(record, record.image_name, version_tag(record.version))
         if self._is_taken(repository, shipment) and not thorough:
             shipment.whole = True
             return shipment
+        shipment.parcel = parcel = pack()
         shipment.records = environment_artifact(parcel.contents)
         self._note_blobs(shipment)
         return shipment
 
     def _is_taken(self, repository: RetryingRepository, shipment: Shipment) -> bool:
         """Whether the version's tag shows this image; if another, take the tag of M51."""
-        record = shipment.parcel.record
+        record = shipment.record
         found = repository.resolve(shipment.tag)
         if found is not None and found.digest != record.image:
             shipment.tag = version_tag(record.version, record.image)
@@ -161,8 +169,8 @@ class Pusher:
 
     def _manifests(self, shipment: Shipment) -> Iterator[tuple[Manifest, LockedBase]]:
         """Each platform's manifest with its base; notes the documents in the order to put them."""
-        parcel = shipment.parcel
-        record = parcel.record
+        parcel, record = shipment.parcel, shipment.record
+        assert parcel is not None
         for platform, digest in record.images.items():
             data = self._store.blobs.read(digest, limit=DOCUMENT_LIMIT)
             manifest = read_document(data, OCI_IMAGE_MANIFEST, f"image {digest}")
@@ -217,13 +225,11 @@ class Pusher:
             if name == LAYERS:
                 self._upload(repository, piece, count)
                 continue
-            source = first
-            if not source and piece.base is not None:
-                source = self._base_repository(piece.base) or ""
-            if source and source != name and repository.mount(digest, source):
-                first = first or name
-                continue
-            self._upload(repository, piece, count)
+            mounted = bool(first) and repository.mount(digest, first)
+            if not mounted and piece.base is not None:
+                mounted = self._mount_base(piece.base, name, digest)
+            if not mounted:
+                self._upload(repository, piece, count)
             first = first or name
 
     def _upload(self, repository: RetryingRepository, piece: Piece, count: Count) -> None:
@@ -270,9 +276,9 @@ class Pusher:
 
     def finish(self, shipment: Shipment) -> None:
         """Put the manifests and names; everything that they name is there."""
-        if shipment.whole or shipment.records is None:
-            return
         parcel = shipment.parcel
+        if shipment.whole or shipment.records is None or parcel is None:
+            return
         repository = self._remote.repository(shipment.repository)
         *below, (_, data, media_type) = shipment.manifests
         for digest, part, kind in below:

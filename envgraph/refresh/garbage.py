@@ -19,7 +19,8 @@ from envgraph.errors import EnvgraphError, NotFoundError
 from envgraph.history.read import environment_names, versions
 from envgraph.model.oci import Index, Manifest, read_document
 from envgraph.model.records import VersionRecord
-from envgraph.refresh.remote import Mapper, PushMemo
+from envgraph.refresh.pushmemo import PushMemo
+from envgraph.refresh.remote import Mapper
 from envgraph.registry.artifacts import ENVIRONMENT_TYPE, VERSION, read_contents, read_version
 from envgraph.registry.names import version_tag
 from envgraph.registry.remotes import Remote

@@ -6,11 +6,10 @@ nothing to do asks nothing. Memos are hints: they are never what an image is pul
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from envgraph.api.registry import RegistryError
 from envgraph.errors import Diagnostic, EnvgraphError
@@ -21,13 +20,11 @@ from envgraph.model.oci import DOCUMENT_LIMIT, OCI_IMAGE_MANIFEST, Manifest, rea
 from envgraph.plan.inventory import Inventory, RegistryView
 from envgraph.plan.plan import EnvironmentChange, change_of
 from envgraph.plan.target import Target
+from envgraph.refresh.pushmemo import PushMemo
 from envgraph.registry.names import key_tag, version_tag
 from envgraph.registry.remotes import Remote
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
-
-_FRESH: Final = 86_400.0
-"""Seconds for which it is believed that a registry still has what it had."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -39,34 +36,6 @@ class Mapper(Protocol):
     def __call__(self, call: Callable[[_T], _R], items: Iterable[_T], /) -> Iterable[_R]:
         """The results in the order of the items."""
         ...
-
-
-class PushMemo:
-    """What is remembered of one registry: which tag showed which image, and when."""
-
-    def __init__(self, store: Store, provider: Provider, now: datetime) -> None:
-        """Bind. ``provider`` says which registry it is."""
-        where = json.dumps([provider.type, dict(provider.options)], sort_keys=True, default=str)
-        self._prefix = f"registry/{Digest.of(where.encode()).hex[:32]}"
-        self._store = store
-        self._now = now.timestamp()
-
-    def knows(self, repository: str, tag: str, image: Digest) -> bool:
-        """The tag showed the image less than a day ago."""
-        found = self._store.memo.get(f"{self._prefix}/{repository}:{tag}")
-        if not isinstance(found, list) or len(found) != 2 or found[0] != str(image):
-            return False
-        seen = found[1]
-        return isinstance(seen, int) and 0 <= self._now - seen < _FRESH
-
-    def remember(self, repository: str, tag: str, image: Digest) -> None:
-        """The tag shows the image now."""
-        value = [str(image), int(self._now)]
-        self._store.memo.set(f"{self._prefix}/{repository}:{tag}", value)
-
-    def forget(self, repository: str, tag: str) -> None:
-        """It does not, or nobody knows."""
-        self._store.memo.delete(f"{self._prefix}/{repository}:{tag}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +97,7 @@ def look_at_registry(
         remarks = (_offline(len(questions)),)
     elif questions:
         try:
-            answers = _ask(remote(), set(questions.values()), mapper)
+            answers = _ask(remote(), set(questions.values()), memo, mapper)
         except RegistryError as error:
             view = replace(view, silent=str(error))
             remarks = (_silent(error),)
@@ -154,7 +123,7 @@ def _is_known(question: _Question, memo: PushMemo) -> bool:
 
 
 def _ask(
-    remote: Remote, questions: Iterable[_Question], mapper: Mapper
+    remote: Remote, questions: Iterable[_Question], memo: PushMemo, mapper: Mapper
 ) -> dict[_Question, _Answer]:
     def shows(question: _Question, image: Digest) -> bool:
         repository = remote.repository(question.repository)
@@ -167,7 +136,7 @@ def _ask(
         if question.image is not None:
             return _Answer(question.image, shows(question, question.image))
         found = remote.repository(question.repository).resolve(key_tag(question.key))
-        if found is None:
+        if found is None or memo.suspects(question.repository, found.digest):
             return _Answer(None)
         return _Answer(found.digest, shows(question, found.digest))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from envgraph.api.registry import (
     Checked,
@@ -18,8 +18,12 @@ from envgraph.api.registry import (
 )
 from envgraph.errors import NotFoundError, OfflineError, ResolveError
 from envgraph.model.config import Provider, WorkspaceConfig
-from envgraph.plugins import Plugins, isolated, options_of
+from envgraph.model.reference import RegistryReference
 from envgraph.registry.retrying import Policy, RetryingRepository
+from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    from envgraph.plugins import Plugins
 
 WORKSPACE: Final = "registry"
 """What ``registry:`` of envgraph.yaml is called where a name is needed."""
@@ -92,6 +96,8 @@ class Remotes:
     @cached_property
     def plugins(self) -> Plugins:
         """The plugins, loaded at the first question."""
+        from envgraph.plugins import Plugins
+
         return self._given if self._given is not None else Plugins()
 
     @property
@@ -133,6 +139,29 @@ class Remotes:
         """
         plugin, options = self._for_host(host)
         return self._opened(f"host {host}", plugin, options)
+
+    def mount_base(
+        self, remote: Remote, reference: RegistryReference, repository: str, digest: Digest
+    ) -> bool:
+        """Take a base's blob over into a repository of ``remote``, where both lie on one host.
+
+        False when they do not, or the host does not do it.
+        """
+        provider = self._config.registries.get(remote.name)
+        if provider is None and remote.name == WORKSPACE:
+            provider = self._config.registry
+        plugin = None if provider is None else self.plugins.registry(provider.type)
+        if provider is None or plugin is None or plugin.host_of is None:
+            return False
+        from envgraph.plugins import options_of
+
+        options = options_of(plugin, provider, remote.name)
+        if plugin.host_of(options) != reference.domain or plugin is not self.plugins.for_hosts():
+            return False
+        prefix = plugin.prefix_of(options)
+        target = f"{prefix}/{repository}" if prefix else repository
+        host = self.for_host(reference.domain)
+        return host.repository(target).mount(digest, reference.repository)
 
     def _for_host(self, host: str) -> tuple[RegistryPlugin, Any]:
         plugin = self.plugins.for_hosts()
@@ -179,6 +208,8 @@ class Remotes:
 
     def _near(self, plugin: RegistryPlugin, host: str) -> Any:
         """The options of an entry of envgraph.yaml for that host; None without one."""
+        from envgraph.plugins import options_of
+
         for provider, where in self._entries():
             if provider.type == plugin.name and plugin.host_of is not None:
                 options = options_of(plugin, provider, where)
@@ -194,9 +225,13 @@ class Remotes:
 
     def _configured(self, name: str, provider: Provider, where: str) -> Remote:
         plugin = self.plugins.registry(provider.type)
+        from envgraph.plugins import options_of
+
         return self._opened(name, plugin, options_of(plugin, provider, where))
 
     def _opened(self, name: str, plugin: RegistryPlugin, options: Any) -> Remote:
+        from envgraph.plugins import isolated
+
         with self._lock:
             if name not in self._open:
                 if self._offline and plugin.connects(options):

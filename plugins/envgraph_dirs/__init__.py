@@ -28,7 +28,11 @@ def open_dirs(options: DirsOptions, context: PluginContext) -> Iterator[Registry
 
     if not options.path.strip() or "\0" in options.path:
         raise RegistryError("`path:` is empty", code="registry-options", hint="name a folder")
-    yield DirsRegistry(Path(context.root) / Path(options.path).expanduser())
+    try:
+        path = Path(options.path).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise RegistryError(f"{options.path}: {error}", code="registry-options") from None
+    yield DirsRegistry(Path(context.root) / path)
 
 
 @hookimpl

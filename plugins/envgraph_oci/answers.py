@@ -53,9 +53,7 @@ class Owner(Protocol):
         """Seconds that only go forward."""
         ...
 
-    def status_error(
-        self, what: str, status: int, headers: Mapping[str, str], body: bytes
-    ) -> RegistryError:
+    def status_error(self, what: str, answer: Answer, body: bytes) -> RegistryError:
         """The error for a status that was not hoped for."""
         ...
 
@@ -149,7 +147,7 @@ class Answer:
         else:
             with contextlib.suppress(RegistryError):
                 body = self.read(_ERROR_LIMIT) or b""
-        return self._owner.status_error(self._call.what, self.status, self.headers, body)
+        return self._owner.status_error(self._call.what, self, body)
 
     def answer_error(self, why: str, hint: str = "") -> RegistryError:
         """The error for an answer that makes no sense; the connection is ended."""

@@ -145,8 +145,9 @@ class Auth:
         """The header that a 401 asks for; ``used`` is the one that it refused."""
         found = {c.scheme: c for c in reversed(read_challenges(answer.header("WWW-Authenticate")))}
         challenge = found.get("bearer") or found.get("basic")
+        refused = answer.error()  # read here: whatever follows, the connection is free
         if challenge is None:
-            raise answer.error()
+            raise refused
         with self._lock:
             self._challenge = replace(
                 challenge,
@@ -157,10 +158,8 @@ class Auth:
             if challenge.scheme == "basic":
                 self._login = self._ask(self._http.place.title, scopes)
                 if self._login is None or _basic(self._login) == used:
-                    raise answer.error()
-                answer.discard()
+                    raise refused
                 return _basic(self._login)
-            answer.discard()
             token = self._current(scopes)
             if token is not None and f"Bearer {token.text}" != used:
                 return f"Bearer {token.text}"  # another thread has just renewed it

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from envgraph.api import RegistryError
 from envgraph_oci import faults
@@ -132,13 +132,18 @@ class Http:
                 body.close()
         return Answer(self, call, url, response)
 
-    def status_error(
-        self, what: str, status: int, headers: Mapping[str, str], body: bytes
-    ) -> RegistryError:
-        """The error for a status, with what the registry says of it and no secret."""
+    def status_error(self, what: str, answer: Answer, body: bytes) -> RegistryError:
+        """The error for a status, with what the registry says of it and no secret.
+
+        What the address has in its query may be a signature.
+        """
+        query = urlsplit(answer.url).query
+        signed = {query, *(value for _, value in parse_qsl(query) if len(value) > 7)}
+        signed |= {quote(value, safe="") for value in signed}
         return faults.of_status(
-            self.place.title, what, status, headers, body, secrets=self.secrets, now=self._wall()
-        )
+            self.title, what, answer.status, answer.headers, body,
+            secrets=self.secrets | signed, now=self._wall(),
+        )  # fmt: skip
 
     def _place_of(self, url: str) -> str:
         """What messages call the place of an address; without path and query."""

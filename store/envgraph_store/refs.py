@@ -10,7 +10,7 @@ highest number is the value. A deleted ref is a generation without a value.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -136,20 +136,33 @@ class Refs(RefReader):
             transaction.commit()
 
 
+def make_folders(folders: Folders, names: Iterable[str]) -> None:
+    """Make the folders of ``names``; those that hold no value yet are durable on return.
+
+    All of them by one sync. A folder without a value may have been left by a killed
+    process that had not come so far, so it is synced too.
+    """
+    reader = RefReader(folders)
+    fresh = False
+    for name in names:
+        folder_name = escape(name)
+        made = files.make_folder(folder_name, folders["refs"])
+        fresh = made or fresh or not reader.generations(folder_name)
+    if fresh:
+        folders.disk.sync_folder(folders["refs"])
+
+
 def link_generation(
     folders: Folders, name: str, expected: int | None, staged: str, stage: int
 ) -> int:
     """Make the staged file the next generation of ``name``; return its number.
 
-    The folder of the ref is synced, so the name is durable on return. Raise
-    :class:`RefConflict` if the ref is not at ``expected``, or if somebody else
-    linked the same generation first.
+    :func:`make_folders` came before. The folder of the ref is synced, so the name is
+    durable on return. Raise :class:`RefConflict` if the ref is not at ``expected``, or
+    if somebody else linked the same generation first.
     """
     folder_name = escape(name)
-    files.make_folder(folder_name, folders["refs"])
     number = check_expected(folders, name, expected) + 1  # of what was checked, not of later
-    if number == 1:
-        folders.disk.sync_folder(folders["refs"])
     fd = files.open_folder(folder_name, folders["refs"])
     try:
         try:

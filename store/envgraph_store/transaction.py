@@ -7,6 +7,7 @@ Write order (``store/README.md`` has the reasons)::
     rename objects into their area               now they can be read
     sync the areas' folders
     rename actions, sync their folder
+    make folders of new refs, sync refs/
     link refs, sync their folders                now they can be found
 """
 
@@ -204,6 +205,7 @@ class Transaction:
         if actions:
             disk.sync_folder(folders["actions"])
         disk.point("actions")
+        refs.make_folders(folders, values)
         for name, staged in values.items():
             expected = self._refs[name][1]
             self.generations[name] = refs.link_generation(

@@ -112,7 +112,7 @@ def _sorted_events(text: str) -> str:
     lines: list[str] = []
     events: list[str] = []
     for line in text.splitlines(keepends=True):
-        if re.match(r"(fetched|built|pulled|made) ", line):
+        if re.match(r"(fetched|built|pulled|pushed|made) ", line):
             events.append(line)
             continue
         lines += sorted(events)

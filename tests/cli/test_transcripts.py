@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +120,38 @@ def test_other_tools(demo: Cli, golden: Golden) -> None:
     demo("export train --format oci -o train.tar")
     demo("run train -- /bin/sh -c exit\t7")
     check(demo, "other_tools", golden)
+
+
+def test_to_and_from_others(demo: Cli, golden: Golden) -> None:
+    settings = (demo.folder / "envgraph.yaml").read_text()
+    shelf = "{type: dirs, path: ../shelf}"
+    demo.write("envgraph.yaml", f"{settings}registry: {shelf}\nregistries: {{shared: {shelf}}}\n")
+    demo("plan")
+    demo("apply --parallelism 1 --auto-approve")
+    demo("plan")
+    demo("push train")
+    demo("share train")
+    demo("share train --to nowhere")
+    demo("share train --to shared --claim")
+    demo("list --registry shared")
+    demo("bundle create train -o train.tar")
+    shutil.rmtree(demo.folder.parent / "store")
+    demo("plan")
+    demo("apply --parallelism 1 --auto-approve")
+    shutil.rmtree(demo.folder.parent / "store")
+    demo("pull train --from shared")
+    demo("pull train:9 --from shared")
+    demo("bundle import train.tar --offline")
+    demo("bundle import envgraph.yaml")
+    other = settings.replace("workspace: ", "workspace: other-")
+    other = re.sub(r"id: \S+", "id: ffff0001", other)
+    demo.write("envgraph.yaml", f"{other}registries: {{shared: {shelf}}}\n")
+    demo("list --registry shared")
+    demo("show azureml://registries/shared/environments/train/versions/1")
+    demo("list --registry shared --offline")
+    demo("share azureml://registries/shared/environments/train/labels/latest --to shared")
+    demo("push train")
+    check(demo, "to_and_from_others", golden)
 
 
 def test_moving_one_package(demo: Cli, golden: Golden) -> None:

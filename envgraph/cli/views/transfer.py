@@ -94,7 +94,7 @@ def show_pulled(pulled: Sequence[Pulled], session: Session) -> None:
                 f"  use it as azureml://registries/{item.registry}/environments/"
                 f"{record.environment}/versions/{record.version}"
             )
-    show(f"{size(moved)} fetched." if moved else "It was here already.")
+    show(f"Fetched {size(moved)}." if moved else "It was here already.")
 
 
 def _document(record: VersionRecord, registry: str) -> dict[str, object]:

@@ -275,3 +275,56 @@ def test_an_image_that_is_not_what_its_key_says_is_refused(
     good(first.apply())
     rewritten(first, change)
     refused(first.elsewhere(tmp_path / "second"), "registry-image")
+
+
+@pytest.mark.parametrize("damage", ["blob gone", "blob changed", "manifest lies"])
+def test_what_is_of_no_use_in_the_registry_is_built_and_put_right(
+    first: Machine, tmp_path: Path, damage: str
+) -> None:
+    made = good(first.apply()).environments[0]["image"]
+    here = images(first)
+    digest = max(first.registry.contents["envgraph/layers"].blobs)
+    whole = here.blobs[digest]
+    if damage == "manifest lies":
+        rewritten(first, _command)
+    elif damage == "blob gone":
+        del here.blobs[digest]
+        del first.registry.contents["envgraph/layers"].blobs[digest]
+    else:
+        here.blobs[digest] = whole[:-1] + b"x"
+    second = first.elsewhere(tmp_path / "second")
+    assert second.plan().summary["pull"] == 1
+    assert second.apply().failures
+    plan = second.plan()
+    assert (plan.summary["pull"], plan.summary["build"], plan.summary["push"]) == (0, 7, 1)
+    assert good(second.apply()).environments[0]["image"] == made
+    assert not second.plan().changes
+    if damage != "blob changed":  # a registry that lies about what it has cannot be helped
+        third = first.elsewhere(tmp_path / "third")
+        assert good(third.apply()).pulled == 1
+
+
+def test_a_pull_that_broke_off_anywhere_goes_on(first: Machine, tmp_path: Path) -> None:
+    good(first.apply())
+    whole = first.elsewhere(tmp_path / "whole")
+    first.registry.calls = []
+    good(whole.apply())
+    calls = first.registry.calls
+    opened = sum(call.startswith("open_blob") for call in calls)
+    assert opened == 8 - 1  # the entrypoint's layer is made here
+    for count in range(2, len(calls)):  # two questions belong to the plan
+        machine = first.elsewhere(tmp_path / f"m{count}")
+        first.registry.calls = Dying(count)
+        result = machine.apply()
+        if not result.failures:
+            assert count > opened
+            continue
+        assert result.environments == ()
+        done = sum(call.startswith("open_blob") for call in first.registry.calls)
+        assert kept(machine) == []
+        first.registry.calls = []
+        assert good(machine.apply()).pulled == 1
+        again = sum(call.startswith("open_blob") for call in first.registry.calls)
+        assert again <= opened - max(0, done - 1), count
+        with Store.open(machine.store) as store:
+            assert store.verify().bad == ()

@@ -387,8 +387,14 @@ def test_own_authorities(certificates: Certificates, tmp_path: Path) -> None:
                 assert "`ca:`" in caught.value.diagnostics[0].hint
 
 
-def test_a_certificate_for_another_name(tmp_path: Path) -> None:
-    made = make_certificates(tmp_path, names="DNS:registry.example")
+@pytest.mark.parametrize("fault", ["another name", "expired"])
+def test_a_certificate_that_is_not_good(tmp_path: Path, fault: str) -> None:
+    """From the right authority, and refused all the same."""
+    made = (
+        make_certificates(tmp_path, expired=True)
+        if fault == "expired"
+        else make_certificates(tmp_path, names="DNS:registry.example")
+    )
     with (
         ScriptedRegistry(certificate=(made.certificate, made.key)) as server,
         opened(server.url, ca=str(made.ca)) as registry,

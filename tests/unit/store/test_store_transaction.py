@@ -399,3 +399,24 @@ def test_records_that_json_cannot_hold_are_refused(store: Store) -> None:
         with pytest.raises(ValueError, match="JSON"):
             transaction.commit()
     assert store.actions.get("key") is None
+
+
+def test_many_new_names_are_one_sync_of_their_folder(tmp_path: Path) -> None:
+    """One for ``refs/`` where a name is new, and one for each name; no less, and no more."""
+    disk = Recorder()
+    names = [f"environments/ws/{number}" for number in range(20)]
+    with Store.open(tmp_path / "store", disk=disk) as store:
+        for expected, syncs in ((None, 1 + 20), (1, 20)):
+            disk.steps.clear()
+            with store.transaction() as transaction:
+                for name in names:
+                    transaction.set_ref(name, {"value": str(expected)}, expected)
+                transaction.commit()
+            placed = disk.steps.index("actions")
+            assert disk.steps[placed:].count("folder") == syncs
+        # the folder of a name that a killed process left before it was durable
+        (tmp_path / "store/refs/left").mkdir(mode=0o755)
+        disk.steps.clear()
+        store.refs.set("left", {"value": "1"}, None)
+        placed = disk.steps.index("actions")
+        assert disk.steps[placed:].count("folder") == 2
