@@ -155,7 +155,6 @@ class Remotes:
         plugin = None if provider is None else self.plugins.registry(provider.type)
         if provider is None or plugin is None or plugin.host_of is None:
             return False
-        from envgraph.plugins import options_of
 
         options = options_of(plugin, provider, remote.name)
         if plugin.host_of(options) != reference.domain or plugin is not self.plugins.for_hosts():
