@@ -235,7 +235,7 @@ class Workspace:
 
     def _last(self, plan: Plan) -> Planned:
         """The plan that was made last, with what it stood on; StalePlanError for another."""
-        if self._planned is None or self._planned.plan is not plan:
+        if self._planned is None or self._planned.plan.steps is not plan.steps:
             raise StalePlanError("this plan was not made here, or not last", hint="plan again")
         return self._planned
 
