@@ -20,6 +20,8 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("list", "environments with their kind, version and image"),
             ("show", "everything about one version"),
+            ("history", "versions with what changed, and every move of a label"),
+            ("diff", "what differs between two versions, down to packages"),
             ("graph", "the build graph as dot, mermaid, json or svg"),
             ("export", "the environment for conda, pip and container tools"),
             ("run", "run a command on this machine with the same packages"),
@@ -53,7 +55,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "job",
+    "why", "clone", "archive", "restore", "label", "delete", "import", "job",
     "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
