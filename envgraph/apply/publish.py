@@ -72,10 +72,7 @@ class Publisher:
                 if shown:
                     self._naming.name(batch, record, image.size, optional)
                 records.append(record)
-            name = f"applied/{self._id}"
-            ref = self._store.refs.get(name)
-            expected = None if ref is None else ref.generation
-            batch.set_ref(name, {"time": utc(self._now)}, expected=expected)
+            mark_applied(batch, self._store, self._id, self._now)
             batch.commit()
         self._store.rewrite_index()
         return records
@@ -174,6 +171,14 @@ class Naming:
         }
         expected = None if ref is None else ref.generation
         batch.set_ref(ref_name, value, expected=expected, optional=optional)
+
+
+def mark_applied(batch: Transaction, store: Store, workspace_id: str, now: datetime) -> None:
+    """Say that something was registered: a remembered "nothing to do" ends here."""
+    name = f"applied/{workspace_id}"
+    ref = store.refs.get(name)
+    expected = None if ref is None else ref.generation
+    batch.set_ref(name, {"time": utc(now)}, expected=expected)
 
 
 def optional_layers(locks: Iterable[LockedEnvironment]) -> frozenset[Digest]:

@@ -29,6 +29,15 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         ),
     ),
     (
+        "Over the years",
+        (
+            ("label", "let a label mean a version"),
+            ("archive", "hide a version or an environment"),
+            ("restore", "show again what was archived"),
+            ("delete", "take a version away; its definition and lock are kept"),
+        ),
+    ),
+    (
         "To and from others",
         (
             ("push", "a version into a registry: only what it lacks"),
@@ -55,7 +64,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "why", "clone", "archive", "restore", "label", "delete", "import", "job",
+    "why", "clone", "import", "job",
     "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""

@@ -66,7 +66,7 @@ def state_at(
     """The state that the value of an environment's ref leads to."""
     head = Digest(value["head"])
     if "state" not in value:
-        return fold(name, reversed(list(_walk(store, workspace_id, name, head))))
+        return fold(name, reversed(list(walk(store, workspace_id, name, head))))
     data = store.blobs.read(Digest(value["state"]), limit=STATE_LIMIT)
     try:
         document: dict[str, Any] = json.loads(data)
@@ -108,12 +108,13 @@ def history(store: Store, workspace_id: str, name: str) -> Iterator[tuple[Digest
     """
     ref = store.refs.get(environment_ref(workspace_id, name))
     if ref is not None:
-        yield from _walk(store, workspace_id, name, Digest(ref.value["head"]))
+        yield from walk(store, workspace_id, name, Digest(ref.value["head"]))
 
 
-def _walk(
+def walk(
     store: Store, workspace_id: str, name: str, head: Digest
 ) -> Iterator[tuple[Digest, HistoryRecord]]:
+    """:func:`history` from a given head; any workspace's, where ``workspace_id`` is empty."""
     digest: Digest | None = head
     above: HistoryRecord | None = None
     while digest is not None:

@@ -24,8 +24,8 @@ SIGNATURE: Final = Signature(
         Flag("--platform", "the platform to compare; default: the first of both", "PLATFORM"),
     ),
     notes=(
-        "Packages that the file names come first, then those that came along; `!` marks a change "
-        "of the first number of a version, which may break things.",
+        "Packages that the file names come first, then those that came along (nested); `major` "
+        "marks a change of the first number of a version, which may break things.",
     ),
     examples=(
         ("envgraph diff train:1 train", "from version 1 to the latest"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from envgraph.cli.views.changes import change_lines
 from envgraph.cli.views.console import Styled, wrap
-from envgraph.cli.views.text import many, size, table
+from envgraph.cli.views.text import many, size
 
 if TYPE_CHECKING:
     from envgraph.cli.session import Session
@@ -33,8 +34,7 @@ def show_diff(found: VersionDiff, session: Session) -> None:
     for title, changes in _packages(found):
         show()
         show(Styled(title, "bold"))
-        rows = [[_SIGNS[c.kind], _name(c), *_from_to(c), "!" if c.major else ""] for c in changes]
-        for cells in table(rows, indent="  "):
+        for cells in change_lines(changes, console.symbols.arrow, "  "):
             show(*cells)
 
 
