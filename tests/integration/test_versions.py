@@ -215,3 +215,41 @@ def test_what_is_refused_changes_nothing(desk: Desk, words: tuple[str, ...], cod
     assert answer.code == 1
     assert answer.errors() == [code]
     assert desk.blobs() == before
+
+
+def test_why_names_the_package_and_what_it_costs(desk: Desk) -> None:
+    found = desk.ok("why", "train", "--json").json
+    assert (found["a"], found["b"]) == ("train:1", "train:2")
+    assert [i["name"] for i in found["definition"]["inputs"]] == ["conda packages"]
+    assert "conda beta" in [i["name"] for i in found["lock"]["inputs"]]
+    assert [i["name"] for i in found["image"]["inputs"]] == ["packages"]
+    first, second = layers(desk, "train:1"), layers(desk, "train:2")
+    new = set().union(*second.values()) - set().union(*first.values())
+    assert found["cost"]["new"] == len(new)
+    sizes = {la["digest"]: la["size"] for la in desk.ok("show", "train", "--json").json["layers"]}
+    assert found["cost"]["new_bytes"] == sum(sizes[f"sha256:{digest}"] for digest in new)
+    assert desk.run("why", "train:1", "--json").errors() == ["no-previous"]
+
+
+def test_why_blames_the_options_of_the_workspace_for_an_image_made_otherwise(desk: Desk) -> None:
+    desk.settings(image={"bytecode": "none", "compression": "gzip"})
+    desk.apply()
+    found = desk.ok("why", "train", "--json").json
+    assert found["lock"]["same"] is True
+    assert [i["name"] for i in found["image"]["inputs"]] == ["options"]
+    assert "other options" in found["note"]
+
+
+def test_a_lockfile_is_a_side_of_a_diff(desk: Desk) -> None:
+    old = desk.folder / "old.conda-lock.yml"
+    old.write_bytes(desk.lockfile("train").read_bytes())
+    desk.environment("train", "alpha=1.0", "settings")
+    desk.apply()
+    found = desk.ok("diff", "old.conda-lock.yml", "train", "--json").json
+    assert found["same_lock"] is False
+    assert [p["name"] for p in found["packages"]["removed"]] == ["beta"]
+    assert found["requirements"]["added"] == ["alpha=1.0"]
+    markdown = desk.ok("diff", "train:1", "train", "--format", "markdown").out
+    assert markdown.startswith("### `train:1` → `train:3`\n")
+    assert "| ~ | `alpha` |" in markdown
+    assert desk.run("diff", "environments/train.yml", "train", "--json").code == 1
