@@ -33,6 +33,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("pull", "a version out of a registry, verified, without building"),
             ("share", "a version by name in a registry's catalogue"),
             ("bundle", "versions as one file, for machines without a network"),
+            ("import", "another tool's lock as an environment; nothing is solved again"),
         ),
     ),
     (
@@ -53,7 +54,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "job",
+    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "job",
     "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
@@ -61,4 +62,4 @@ LATER: Final = frozenset({
 
 def module_of(verb: str) -> str:
     """The module that answers a verb of :data:`VERBS`."""
-    return f"envgraph.cli.commands.{verb}"
+    return f"envgraph.cli.commands.{'import_' if verb == 'import' else verb}"
