@@ -37,6 +37,7 @@ def read_conda_lock(path: Path, text: str, name: str) -> ForeignLock:
             source=_place(text, file, ("version",)),
             hint="write it with conda-lock 1 to 4: `conda-lock lock`",
         )
+    virtual = _note_virtual(document)
     _check(document, text, file)
     metadata = document["metadata"]
     ready = _own(path, metadata)
@@ -44,7 +45,7 @@ def read_conda_lock(path: Path, text: str, name: str) -> ForeignLock:
     left: dict[str, set[str]] = {}
     problems: list[Diagnostic] = []
     for index, item in enumerate(document["package"]):
-        if item["platform"] in ready:
+        if item["platform"] in ready or _is_virtual(item["name"]):
             continue
         category = item.get("category") or "main"
         if category not in _INSTALLED:
@@ -77,8 +78,31 @@ def read_conda_lock(path: Path, text: str, name: str) -> ForeignLock:
         _channels(metadata, platforms),
         platforms,
         ready,
-        diagnostics=tuple(_left_out(file, category, names) for category, names in left.items()),
+        diagnostics=(*virtual, *(_left_out(file, c, names) for c, names in left.items())),
     )
+
+
+def _note_virtual(document: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
+    """Make virtual packages (``__osx``) pass, which old versions of conda-lock wrote half."""
+    packages = document.get("package")
+    items = packages if isinstance(packages, list) else []
+    virtual = [p for p in items if isinstance(p, dict) and _is_virtual(p.get("name"))]
+    for item in virtual:
+        item.setdefault("optional", False)
+    if not virtual:
+        return ()
+    return (
+        Diagnostic(
+            "virtual-package",
+            f"{len(virtual)} virtual packages are left out",
+            "they say what a machine has; there is nothing to install",
+            severity="info",
+        ),
+    )
+
+
+def _is_virtual(name: object) -> bool:
+    return isinstance(name, str) and name.startswith("__")
 
 
 def _check(document: Mapping[str, Any], text: str, file: str) -> None:

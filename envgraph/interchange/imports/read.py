@@ -15,6 +15,8 @@ _TOP_KEYS: Final = re.compile(r"^([A-Za-z_-]+):", re.MULTILINE)
 _ENDINGS: Final = re.compile(
     r"(?i)[._-]?(conda-lock|pixi|pylock|requirements|explicit)?\.(ya?ml|lock|txt|toml|in)$"
 )
+_PLATFORM: Final = re.compile(r"[._-]?(linux|osx|win)[-_][a-z0-9]+$")
+_SAY_NOTHING: Final = frozenset({"", "conda", "explicit", "lock", "environment", "packages"})
 
 
 def read_foreign(path: Path, name: str | None = None) -> ForeignLock:
@@ -66,5 +68,7 @@ def _name_from(path: Path) -> str:
 
     A folder without a name (the current one) is taken by its real name.
     """
-    stem = _ENDINGS.sub("", path.name)
-    return stem or path.absolute().parent.name or "imported"
+    stem = _PLATFORM.sub("", _ENDINGS.sub("", path.name))
+    if stem.lower() in _SAY_NOTHING:
+        return path.absolute().parent.name or "imported"
+    return stem
