@@ -29,6 +29,7 @@ def problems_of(plugin: object) -> list[str]:
         found.append(f"{name} has no summary")
     for part, optional in (
         ("open", False), ("connects", False), ("for_host", True), ("host_of", True),
+        ("prefix_of", False),
     ):  # fmt: skip
         value = getattr(plugin, part)
         if not callable(value) and not (optional and value is None):
