@@ -14,16 +14,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from envgraph.apply.executor import ParallelMap
 from envgraph.apply.pinning import ToPin, pin
-from envgraph.conda.channels import locate
 from envgraph.conda.logins import Logins
 from envgraph.conda.transport import Transport
 from envgraph.errors import Diagnostic, EnvgraphError, InputError
+from envgraph.interchange.imports.assemble import (
+    channels_in,
+    marked,
+    named_channels,
+    written_text,
+)
 from envgraph.interchange.imports.complete import Completed, Completer
-from envgraph.interchange.imports.environment_text import environment_text
 from envgraph.interchange.imports.foreign import ForeignLock, ForeignPackage
 from envgraph.interchange.imports.read import read_foreign
 from envgraph.interchange.imports.roots import (
@@ -31,17 +35,21 @@ from envgraph.interchange.imports.roots import (
     requirement_lines,
     roots_of,
 )
-from envgraph.lock.contract import pin_key_of
+from envgraph.lock.contract import pin_key_of, virtual_packages
 from envgraph.lock.find import lockfile_path
 from envgraph.lock.follow import MovingBases
 from envgraph.lock.images import resolve_base
 from envgraph.lock.keep import StoredPackages
+from envgraph.lock.make import LockMaker
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
-from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
+from envgraph.model.locked import LockedBase, LockedEnvironment
 from envgraph.model.names import escape_name, name_problem, reserved_prefix
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from packaging.pylock import Pylock
 
 _PARALLEL: Final = 8
 """Archives that are fetched at a time."""
@@ -69,6 +77,11 @@ class ImportQuestion:
     name: str | None = None
     platforms: tuple[str, ...] = ()
     output: Path | None = None
+    environment: str | None = None
+    """Of a pixi lock."""
+
+    python: str | None = None
+    """Its version, for files that lock none."""
 
 
 class Importer:
@@ -94,7 +107,8 @@ class Importer:
 
     def run(self, question: ImportQuestion) -> Imported:
         """Import one file. Raises InputError, FetchError, IntegrityError, OfflineError."""
-        foreign = named_channels(read_foreign(question.file, question.name), self._config)
+        read = read_foreign(question.file, question.name, question.environment, question.python)
+        foreign = named_channels(read, self._config)
         file = self._check_free(foreign.name, question.output)
         chosen = self._platforms(foreign, question)
         with self._alone("import"):
@@ -122,6 +136,8 @@ class Importer:
         return file
 
     def _platforms(self, foreign: ForeignLock, question: ImportQuestion) -> tuple[str, ...]:
+        if foreign.pip_only:
+            return tuple(question.platforms or self._config.platforms)
         locked = [*foreign.ready, *foreign.platforms]
         if locked == [""]:  # all noarch, and nothing says for which platform
             return tuple(question.platforms or self._config.platforms)
@@ -151,53 +167,99 @@ class Importer:
         file: Path,
         chosen: Sequence[str],
     ) -> Imported:
+        if foreign.pip_only:
+            return self._solve(question, foreign, file, chosen)
         completed, direct = self._complete(foreign, chosen)
         packages = {p: tuple(c.package for c in found) for p, found in completed.items()}
         roots = {p: direct.get(p) or roots_of(of_platform) for p, of_platform in packages.items()}
         conda, pip = requirement_lines(packages, roots)
-        image = _image_of(foreign)
-        text = environment_text(
-            name=foreign.name,
-            origin=f"{question.file.name} ({foreign.title})",
-            channels=foreign.channels or _channels(packages),
-            conda=conda,
-            pip=pip,
-            platforms=chosen,
-            variables=foreign.variables,
-            image=image,
-        )
+        channels = foreign.channels or channels_in(packages)
+        text = written_text(question.file.name, foreign, chosen, conda, pip, channels)
         spec = self._read_back(text, file)
         definition = definition_digest(spec)
-        locks: dict[str, LockedEnvironment] = {}
         documents: dict[Digest, bytes] = {}
-        for platform in chosen:
-            base = self._base(foreign, spec, platform, documents)
-            locks[platform] = LockedEnvironment(
+        locks = {
+            platform: LockedEnvironment(
                 definition=definition,
                 pin_key=pin_key_of(spec, platform, self._config, definition),
                 platform=platform,
-                base=base,
-                packages=_marked(packages[platform], roots[platform]),
+                base=self._base(foreign, spec, platform, documents),
+                packages=marked(packages[platform], roots[platform]),
                 created=self._now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 solver={"import": foreign.kind},
             )
-        read = replace(spec, inputs=(str(file.absolute()),))
-        pin(
-            self._config,
-            self._store,
-            {spec.name: ToPin(read, locks, False, False, documents)},
-        )
-        _write(file, text)
+            for platform in chosen
+        }
         everything = [item for found in completed.values() for item in found]
+        remarks = self._unused(foreign, chosen)
+        return self._keep(foreign, file, text, spec, locks, documents, everything, remarks)
+
+    def _solve(
+        self, question: ImportQuestion, foreign: ForeignLock, file: Path, chosen: Sequence[str]
+    ) -> Imported:
+        """Lock what the file leaves open: its Python, or everything."""
+        conda = [("", text) for text in foreign.conda]
+        text = written_text(
+            question.file.name, foreign, chosen, conda, foreign.pip, foreign.channels
+        )
+        spec = self._read_back(text, file)
+        definition = definition_digest(spec)
+        asked = spec
+        if foreign.pylock is not None and spec.conda is not None:
+            asked = replace(spec, conda=replace(spec.conda, pip=()))
+        maker = LockMaker(
+            self._config, self._store, offline=self._offline, now=self._now, bases=self._bases
+        )
+        locks: dict[str, LockedEnvironment] = {}
+        documents: dict[Digest, bytes] = {}
+        fetched: list[Completed] = []
+        remarks: list[Diagnostic] = []
+        for platform in chosen:
+            made = maker.make(asked, definition, platform, None)
+            key = pin_key_of(spec, platform, self._config, definition)
+            lock = replace(made.lock, pin_key=key)
+            if foreign.pylock is not None:
+                wheels = self._wheels(foreign.pylock, lock)
+                fetched += wheels
+                lock = replace(lock, packages=(*lock.packages, *(w.package for w in wheels)))
+            locks[platform] = lock
+            documents |= made.documents
+            remarks += made.remarks
+        return self._keep(foreign, file, text, spec, locks, documents, fetched, remarks)
+
+    def _wheels(self, pylock: Pylock, lock: LockedEnvironment) -> list[Completed]:
+        from envgraph.interchange.imports.pylock import wheels_for
+
+        if lock.python is None:
+            raise InputError("no Python was locked for pylock.toml", code="pylock-select")
+        packages = virtual_packages(self._config, lock.platform)
+        found = wheels_for(pylock, lock.python, lock.platform, packages)
+        return self._completed(found, direct=True)
+
+    def _keep(
+        self,
+        foreign: ForeignLock,
+        file: Path,
+        text: str,
+        spec: EnvironmentSpec,
+        locks: Mapping[str, LockedEnvironment],
+        documents: Mapping[Digest, bytes],
+        completed: Sequence[Completed],
+        remarks: Sequence[Diagnostic],
+    ) -> Imported:
+        """Pins first, the lockfile second, the environment file last."""
+        read = replace(spec, inputs=(str(file.absolute()),))
+        pin(self._config, self._store, {spec.name: ToPin(read, locks, False, False, documents)})
+        _write(file, text)
         return Imported(
             foreign.kind,
             foreign.name,
             file,
             lockfile_path(self._config.root, foreign.name),
-            {platform: len(found) for platform, found in packages.items()},
-            sum(1 for item in everything if item.fetched),
-            sum(item.fetched for item in everything),
-            (*foreign.diagnostics, *self._unused(foreign, chosen), *self._unseen(file)),
+            {platform: len(lock.packages) for platform, lock in locks.items()},
+            sum(1 for item in completed if item.fetched),
+            sum(item.fetched for item in completed),
+            (*foreign.diagnostics, *remarks, *self._unseen(file)),
         )
 
     def _complete(
@@ -206,8 +268,20 @@ class Importer:
         """Every package with all that a lock needs; the last error's type, with all problems."""
         found: dict[str, list[Completed]] = {}
         direct: dict[str, frozenset[tuple[str, str]]] = {}
-        problems: list[Diagnostic] = []
-        last: EnvgraphError | None = None
+        for platform in chosen:
+            if platform in foreign.ready:
+                lock = foreign.ready[platform]
+                found[platform] = [Completed(package) for package in lock.packages]
+                direct[platform] = frozenset((p.manager, p.name) for p in lock.packages if p.direct)
+                continue
+            packages = foreign.platforms.get(platform) or foreign.platforms.get("", ())
+            found[platform] = self._completed(packages)
+        return found, direct
+
+    def _completed(
+        self, packages: Sequence[ForeignPackage], *, direct: bool = False
+    ) -> list[Completed]:
+        """These packages, sorted; the last error's type with the problems of all of them."""
         with Transport(logins=Logins(os.environ)) as transport:
             completer = Completer(
                 self._config, StoredPackages(self._store), transport, offline=self._offline
@@ -219,25 +293,13 @@ class Importer:
                 except EnvgraphError as error:
                     return error
 
-            for platform in chosen:
-                if platform in foreign.ready:
-                    lock = foreign.ready[platform]
-                    found[platform] = [Completed(package) for package in lock.packages]
-                    direct[platform] = frozenset(
-                        (p.manager, p.name) for p in lock.packages if p.direct
-                    )
-                    continue
-                packages = foreign.platforms.get(platform) or foreign.platforms.get("", ())
-                done = ParallelMap(_PARALLEL)(one, packages)
-                for item in done:
-                    if isinstance(item, EnvgraphError):
-                        problems += item.diagnostics
-                        last = item
-                good = [item for item in done if isinstance(item, Completed)]
-                found[platform] = sorted(good, key=lambda c: (c.package.manager, c.package.name))
-        if last is not None:
-            raise type(last)(problems)
-        return found, direct
+            done = ParallelMap(_PARALLEL)(one, packages)
+        wrong = [item for item in done if isinstance(item, EnvgraphError)]
+        if wrong:
+            raise type(wrong[-1])(d for error in wrong for d in error.diagnostics)
+        good = [item for item in done if isinstance(item, Completed)]
+        marked = [replace(c, package=replace(c.package, direct=direct)) for c in good]
+        return sorted(marked, key=lambda c: (c.package.manager, c.package.name))
 
     def _read_back(self, text: str, file: Path) -> EnvironmentSpec:
         """The written text as the next plan will read it."""
@@ -295,50 +357,6 @@ class Importer:
                 severity="warning",
             )
         ]
-
-
-def named_channels(foreign: ForeignLock, config: WorkspaceConfig) -> ForeignLock:
-    """The lock with its channels called what the workspace calls them.
-
-    An address that ``channels:`` in envgraph.yaml gives for a name is that channel: the
-    same packages from a mirror are the same environment.
-    """
-    names = {
-        source.address: name
-        for name in config.channels
-        for source in locate(name, {}, config)
-        if source.name == name
-    }
-    if not names:
-        return foreign
-    return replace(
-        foreign,
-        channels=tuple(dict.fromkeys(names.get(c, c) for c in foreign.channels)),
-        platforms={
-            platform: tuple(replace(p, channel=names.get(p.channel, p.channel)) for p in packages)
-            for platform, packages in foreign.platforms.items()
-        },
-    )
-
-
-def _channels(packages: Mapping[str, Sequence[LockedPackage]]) -> tuple[str, ...]:
-    """The channels of the packages in order of first use."""
-    return tuple(
-        dict.fromkeys(
-            p.channel for found in packages.values() for p in found if p.manager == "conda"
-        )
-    )
-
-
-def _image_of(foreign: ForeignLock) -> str | None:
-    """The base that the lock names; None where the workspace's default is meant."""
-    return next((lock.base.reference for lock in foreign.ready.values()), None)
-
-
-def _marked(
-    packages: Sequence[LockedPackage], roots: frozenset[tuple[str, str]]
-) -> tuple[LockedPackage, ...]:
-    return tuple(replace(p, direct=(p.manager, p.name) in roots) for p in packages)
 
 
 def _write(file: Path, text: str) -> None:

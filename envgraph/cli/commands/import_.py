@@ -15,13 +15,18 @@ SIGNATURE = Signature(
         Flag(
             "--platform", "take this platform; default: the workspace's", "PLATFORM", many="repeat"
         ),
+        Flag("--environment", "one of a pixi lock; default: default", "NAME"),
+        Flag("--python", "its version, for files that lock none", "VERSION"),
         Flag("--output", "the environment file; default: environments/NAME.yml", "PATH", ("-o",)),
     ),
     notes=(
-        "Reads conda-lock v1 and @EXPLICIT lists. Writes an environment file that names what "
-        "nothing else needs, and locks/NAME.conda-lock.yml with every package: the next plan "
-        "solves nothing. Where the lock does not say a package's sha256 and size, the archive is "
-        "fetched, checked against what it does say, and kept for apply.",
+        "Reads conda-lock v1, pixi.lock v4 to v7, @EXPLICIT lists, pylock.toml, requirements "
+        "files and MLflow models (the folder, or its MLmodel). Writes an environment file that "
+        "names what nothing else needs, and locks/NAME.conda-lock.yml with every package: the "
+        "next plan solves nothing.",
+        "Where a lock does not say a package's sha256 and size, the archive is fetched, checked "
+        "against what it does say, and kept for apply. What only names pip packages gets its "
+        "Python, and what it leaves open, from a solve now.",
     ),
     examples=(
         ("envgraph import conda-lock.yml --name train", "what conda-lock locked"),
@@ -37,6 +42,8 @@ class Arguments:
     file: str
     name: str | None
     platforms: tuple[str, ...]
+    environment: str | None
+    python: str | None
     output: Path | None
 
 
@@ -48,6 +55,8 @@ def read(values: Values) -> Arguments:
         file,
         values.text("--name"),
         tuple(dict.fromkeys(values.texts("--platform"))),
+        values.text("--environment"),
+        values.text("--python"),
         None if output is None else Path(output),
     )
 
@@ -63,6 +72,8 @@ def run(arguments: Arguments, session: Session) -> int:
                 arguments.name,
                 arguments.platforms,
                 None if arguments.output is None else session.path(str(arguments.output)),
+                arguments.environment,
+                arguments.python,
             )
         )
     session.report(done.diagnostics)

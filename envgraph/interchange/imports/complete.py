@@ -15,10 +15,10 @@ from typing import Any, Final
 from envgraph.conda import credentials
 from envgraph.conda.fetch import Measured, measure, places
 from envgraph.conda.transport import Transport
-from envgraph.errors import EnvgraphError, FetchError, IntegrityError, OfflineError
+from envgraph.errors import EnvgraphError, FetchError, InputError, IntegrityError, OfflineError
 from envgraph.image.archive_errors import ArchiveError
 from envgraph.image.conda_archive import open_conda_archive
-from envgraph.interchange.imports.foreign import ForeignPackage
+from envgraph.interchange.imports.foreign import ForeignPackage, is_wheel
 from envgraph.lock.packages import PackageStore
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -59,8 +59,17 @@ class Completer:
         """The package with all that a lock must say.
 
         IntegrityError: the archive is not what the lock says. FetchError, OfflineError:
-        it cannot be had, and the lock alone does not say enough.
+        it cannot be had, and the lock alone does not say enough. InputError: it is no
+        archive at all.
         """
+        problem = package.problem
+        if not problem and package.manager == "pip" and not is_wheel(package.url):
+            problem = "it is no wheel: envgraph builds such a package only when it locks itself"
+        if problem:
+            raise InputError(
+                f"{package.title} cannot be imported", code="import-source", detail=problem,
+                hint="name it in the environment file instead, and let `envgraph lock` solve it",
+            )  # fmt: skip
         if package.manager == "conda" and package.noarch is not None and _whole(package):
             return Completed(_conda(package, _said(package), {}))
         if package.manager == "pip" and package.sha256 and package.size:
@@ -151,7 +160,7 @@ def _check(package: ForeignPackage, found: Measured) -> None:
 
 
 def _nowhere(package: ForeignPackage, failures: list[EnvgraphError]) -> EnvgraphError:
-    needs = "its size" if package.sha256 else "its sha256"
+    needs = "all of it" if package.size else "its size" if package.sha256 else "its sha256"
     details = [d for failure in failures for d in failure.diagnostics]
     kind = OfflineError if any(isinstance(f, OfflineError) for f in failures) else FetchError
     error = kind(

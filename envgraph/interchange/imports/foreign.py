@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from envgraph.conda import credentials
 from envgraph.conda.channels import canonical_name
 from envgraph.errors import Diagnostic
 from envgraph.model.locked import LockedEnvironment, Manager
+
+if TYPE_CHECKING:
+    from packaging.pylock import Pylock
 
 LARGEST_IMPORT: Final = 64 << 20
 """Bytes: the largest lock that was seen has 6 MB."""
@@ -45,6 +48,8 @@ class ForeignPackage:
     license: str = ""
     python_site_packages_path: str = ""
     place: str = ""
+    problem: str = ""
+    """Why it cannot be imported; told only when its platform is."""
 
     @property
     def title(self) -> str:
@@ -56,9 +61,8 @@ class ForeignPackage:
 class ForeignLock:
     """A whole lock by platform. ``ready`` are those that lack nothing: envgraph's own.
 
-    ``pip_only``: its packages need a Python that the file does not lock; it is solved
-    for ``python``, a version or the beginning of one, where the file asks for one.
-    ``conda`` and ``pip`` are requirements for files that lock nothing by themselves.
+    ``pip_only``: the file locks no Python, or nothing at all. ``conda`` and ``pip`` are
+    the requirements that are solved now; with ``pylock`` its wheels are taken as they are.
     """
 
     kind: str
@@ -68,10 +72,9 @@ class ForeignLock:
     platforms: Mapping[str, tuple[ForeignPackage, ...]] = field(default_factory=dict)
     ready: Mapping[str, LockedEnvironment] = field(default_factory=dict)
     pip_only: bool = False
-    python: str = ""
-    wheels: tuple[Mapping[str, object], ...] = ()
     conda: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
+    pylock: Pylock | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
 

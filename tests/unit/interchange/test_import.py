@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from envgraph.apply.importing import Imported, ImportQuestion
-from envgraph.errors import FetchError, InputError, IntegrityError
+from envgraph.errors import EnvgraphError, FetchError, InputError, IntegrityError
 from envgraph.interchange.condalock import conda_lock
 from envgraph.interchange.explicit import explicit
+from envgraph.interchange.pylock import pylock
+from envgraph.lock.find import lockfile_path
+from envgraph.lock.lockfile import read_lockfile
 from envgraph.model.locked import LockedEnvironment
+from envgraph_store.digest import Digest
 from tests.exchange import PACKAGES, Machine, good
+from tests.integration.locking import make_wheel
 from tests.services import Channel
 
 
@@ -181,3 +186,172 @@ def test_nothing_is_overwritten(giver: Machine, taker: Machine, tmp_path: Path) 
         take(taker, file)
     assert caught.value.diagnostics[0].code == "exists"
     assert files(taker) == before
+
+
+def pixi_lock(lock: LockedEnvironment, version: int = 6, extra: str = "") -> str:
+    """What pixi writes, from the lock."""
+    channel = lock.packages[0].url.rsplit("/", 2)[0]
+    head = [f"version: {version}", "environments:", "  default:", "    channels:"]
+    head += [f"    - url: {channel}/", "    packages:", "      linux-64:"]
+    head += [f"      - conda: {p.url}" for p in lock.packages]
+    tail = ["packages:"]
+    for p in lock.packages:
+        tail += [f"- conda: {p.url}", f"  subdir: {p.subdir}"]
+        tail += [f"  sha256: {p.sha256.hex}", f"  md5: {p.md5}"]
+        tail += ["  depends:", *(f"  - {text}" for text in p.depends)] if p.depends else []
+        tail += [f"  size: {p.size}"]
+        tail += [f"  timestamp: {p.timestamp_ms}"] if p.timestamp_ms else []
+    return "\n".join(head) + "\n" + extra + "\n".join(tail) + "\n"
+
+
+def test_a_pixi_lock_leaves_open_which_noarch_is_meant(
+    giver: Machine, taker: Machine, tmp_path: Path
+) -> None:
+    lock = locked(giver)
+    file = tmp_path / "pixi.lock"
+    file.write_text(pixi_lock(lock))
+    done = take(taker, file, "again")
+    assert (done.kind, done.fetched) == ("pixi", sum(1 for p in lock.packages if p.noarch))
+    settled(taker)
+    taker.settings()
+    good(taker.apply())
+    mine = locked(taker, "again")
+    assert same_packages(mine, lock)
+    for ours, theirs in zip(mine.packages, lock.packages, strict=True):
+        assert (ours.noarch, ours.size, ours.md5) == (theirs.noarch, theirs.size, theirs.md5)
+
+
+@pytest.mark.parametrize("version", ["3", "8", "1000", "six", "''"])
+def test_other_versions_of_pixi_are_refused_by_name(
+    taker: Machine, tmp_path: Path, version: str
+) -> None:
+    file = tmp_path / "pixi.lock"
+    file.write_text(f"version: {version}\nenvironments: {{}}\npackages: []\n")
+    with pytest.raises(InputError, match="4 to 7 can be imported") as caught:
+        take(taker, file)
+    assert caught.value.diagnostics[0].code == "lock-version"
+    assert caught.value.diagnostics[0].source is not None
+
+
+def test_what_pixi_builds_from_sources_cannot_be_pinned(
+    giver: Machine, taker: Machine, tmp_path: Path
+) -> None:
+    text = pixi_lock(locked(giver)).replace("packages:\n- conda", "packages:\n- pypi: ./mine\n"
+        "  name: mine\n  version: 1.0\n  sha256: " + "0" * 64 + "\n- conda")  # fmt: skip
+    text = text.replace("      linux-64:\n", "      linux-64:\n      - pypi: ./mine\n")
+    file = tmp_path / "pixi.lock"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        take(taker, file)
+    assert [d.code for d in caught.value.diagnostics] == ["import-source"]
+    assert "mine" in caught.value.diagnostics[0].summary
+    assert files(taker) == []
+
+
+@pytest.fixture
+def pip_taker(taker: Machine) -> Machine:
+    taker.settings(default_channels=["demo"])
+    return taker
+
+
+def pip_settled(machine: Machine) -> None:
+    machine.settings(default_channels=["demo"], channels={"demo": "file:///nowhere"})
+    plan = machine.plan(offline=True)
+    assert plan.applyable, plan.diagnostics
+    assert plan.summary["resolve"] == 0
+
+
+def test_requirements_with_hashes(pip_taker: Machine, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "links", "gamma-x", "1.5")
+    digest = Digest.of(wheel.read_bytes())
+    file = tmp_path / "requirements.txt"
+    file.write_text(
+        f"--no-index\n--find-links {(tmp_path / 'links').as_uri()}\n"
+        f"gamma-x==1.5 \\\n    --hash=sha256:{digest.hex}\n"
+    )
+    done = take(pip_taker, file, "pips")
+    assert done.packages == {"linux-64": 2}
+    pip_settled(pip_taker)
+    pip_taker.settings(default_channels=["demo"])
+    good(pip_taker.apply())
+    python, gamma = locked(pip_taker, "pips").packages
+    assert (python.name, gamma.name, gamma.sha256) == ("python", "gamma-x", digest)
+
+
+def test_a_wrong_hash_in_requirements_imports_nothing(pip_taker: Machine, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "links", "gamma-x", "1.5")
+    file = tmp_path / "requirements.txt"
+    links = (tmp_path / "links").as_uri()
+    file.write_text(f"--no-index\n--find-links {links}\ngamma-x==1.5 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(EnvgraphError):
+        take(pip_taker, file, "pips")
+    assert files(pip_taker) == []
+
+
+def test_pylock_takes_the_wheels_that_it_names(pip_taker: Machine, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "links", "gamma-x", "1.5")
+    other = make_wheel(tmp_path / "links", "gamma-x", "1.5", tag="cp311-cp311-win_amd64")
+    digest = Digest.of(wheel.read_bytes())
+    file = tmp_path / "pylock.toml"
+    wheels = ", ".join(
+        f'{{ name = "{w.name}", url = "{w.as_uri()}", '
+        f'hashes = {{ sha256 = "{Digest.of(w.read_bytes()).hex}" }} }}'
+        for w in (other, wheel)
+    )
+    file.write_text(
+        'lock-version = "1.0"\ncreated-by = "test"\nrequires-python = ">=3.12"\n'
+        f'[[packages]]\nname = "gamma-x"\nversion = "1.5"\nwheels = [{wheels}]\n'
+        '[[packages]]\nname = "only-windows"\nversion = "1.5"\n'
+        f"marker = \"sys_platform == 'win32'\"\n"
+        f"wheels = [{wheels.replace('gamma_x', 'only_windows')}]\n"
+    )
+    done = take(pip_taker, file, "pips")
+    assert done.fetched == 1  # the lock did not say its size
+    pip_settled(pip_taker)
+    pip_taker.settings(default_channels=["demo"])
+    good(pip_taker.apply())
+    python, gamma = locked(pip_taker, "pips").packages
+    assert (python.name, gamma.name, gamma.sha256) == ("python", "gamma-x", digest)
+    back = tmp_path / "pylock.again.toml"
+    back.write_text(pylock(locked(pip_taker, "pips"), "pips:1").text)
+    take(pip_taker, back, "back")
+    assert locked_file(pip_taker, "back").packages == locked(pip_taker, "pips").packages
+
+
+def locked_file(machine: Machine, name: str) -> LockedEnvironment:
+    return read_lockfile(lockfile_path(machine.folder, name)).locks["linux-64"]
+
+
+@pytest.mark.parametrize("flavor", ["conda", "virtualenv"])
+def test_an_mlflow_model(pip_taker: Machine, tmp_path: Path, flavor: str) -> None:
+    links = (tmp_path / "links").as_uri()
+    make_wheel(tmp_path / "links", "gamma-x", "1.5")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "requirements.txt").write_text(f"--no-index\n--find-links {links}\ngamma-x==1.5\n")
+    (model / "conda.yaml").write_text(
+        "channels: [demo]\nname: mlflow-env\ndependencies:\n"
+        "- python=3.12\n- pip:\n  - -r requirements.txt\n"
+    )
+    (model / "python_env.yaml").write_text("python: 3.12\ndependencies:\n- -r requirements.txt\n")
+    named = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}[flavor]
+    (model / "MLmodel").write_text(
+        f"flavors:\n  python_function:\n    env:\n      {flavor}: {named}\n"
+    )
+    done = take(pip_taker, model)
+    assert (done.kind, done.name, done.packages) == ("mlflow", "model", {"linux-64": 2})
+    pip_settled(pip_taker)
+
+
+def test_a_model_that_names_what_is_not_there(pip_taker: Machine, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_text("flavors: {python_function: {env: ../conda.yaml}}\n")
+    for text, code in (
+        ("flavors: {python_function: {env: ../conda.yaml}}\n", "mlflow-environment"),
+        ("flavors: {python_function: {env: conda.yaml}}\n", "missing-file"),
+        ("flavors: {python_function: {}}\n", "mlflow-environment"),
+        ("flavors: {}\n", "mlflow-environment"),
+    ):
+        (tmp_path / "MLmodel").write_text(text)
+        with pytest.raises(InputError) as caught:
+            take(pip_taker, tmp_path / "MLmodel", "m")
+        assert caught.value.diagnostics[0].code == code
