@@ -20,10 +20,21 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("list", "environments with their kind, version and image"),
             ("show", "everything about one version"),
+            ("history", "versions with what changed, and every move of a label"),
+            ("diff", "what differs between two versions, down to packages"),
             ("graph", "the build graph as dot, mermaid, json or svg"),
             ("export", "the environment for conda, pip and container tools"),
             ("run", "run a command on this machine with the same packages"),
             ("shell", "your shell with an environment's packages"),
+        ),
+    ),
+    (
+        "Over the years",
+        (
+            ("label", "let a label mean a version"),
+            ("archive", "hide a version or an environment"),
+            ("restore", "show again what was archived"),
+            ("delete", "take a version away; its definition and lock are kept"),
         ),
     ),
     (
@@ -54,7 +65,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "job",
+    "why", "clone", "job",
     "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""

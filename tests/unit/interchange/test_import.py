@@ -237,7 +237,7 @@ def test_what_pixi_builds_from_sources_cannot_be_pinned(
     giver: Machine, taker: Machine, tmp_path: Path
 ) -> None:
     text = pixi_lock(locked(giver)).replace("packages:\n- conda", "packages:\n- pypi: ./mine\n"
-        "  name: mine\n  version: 1.0\n  sha256: " + "0" * 64 + "\n- conda")  # fmt: skip
+        "  name: mine\n  version: 1.0.0\n  sha256: " + "0" * 64 + "\n- conda")  # fmt: skip
     text = text.replace("      linux-64:\n", "      linux-64:\n      - pypi: ./mine\n")
     file = tmp_path / "pixi.lock"
     file.write_text(text)
