@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.exchange import Exchange
+    from envgraph.apply.importing import Importer
     from envgraph.apply.locking import LockReport
     from envgraph.apply.traffic import Traffic
     from envgraph.apply.versions import Versions
@@ -147,7 +148,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        for name in ("bases", "traffic", "versions", "_registry"):
+        for name in ("bases", "traffic", "versions", "importer", "_registry"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -328,6 +329,20 @@ class Workspace:
             alone=self._alone,
             now=self._now,
             lock_timeout=self._lock_timeout,
+        )
+
+    @cached_property
+    def importer(self) -> Importer:
+        """Locks of other tools become environments of this workspace."""
+        from envgraph.apply.importing import Importer
+
+        return Importer(
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            alone=self._alone,
+            bases=lambda: self.bases,
         )
 
     def lock(

@@ -45,6 +45,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("pull", "a version out of a registry, verified, without building"),
             ("share", "a version by name in a registry's catalogue"),
             ("bundle", "versions as one file, for machines without a network"),
+            ("import", "another tool's lock as an environment; nothing is solved again"),
         ),
     ),
     (
@@ -65,7 +66,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "clone", "import", "job",
+    "clone", "job",
     "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""
@@ -73,4 +74,4 @@ LATER: Final = frozenset({
 
 def module_of(verb: str) -> str:
     """The module that answers a verb of :data:`VERBS`."""
-    return f"envgraph.cli.commands.{verb}"
+    return f"envgraph.cli.commands.{'import_' if verb == 'import' else verb}"
