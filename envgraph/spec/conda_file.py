@@ -63,7 +63,7 @@ class _CondaReader:
                 "conda-shape", f"a conda file is a mapping, and this is {described(root)}", root,
                 "begin with `dependencies:`",
             )  # fmt: skip
-            return CondaSpec(file=self.file)
+            return CondaSpec(file=None if root.where else self.file)
         self.check_keys(root)
         dependencies, pip = self.dependencies(root)
         return CondaSpec(
@@ -73,7 +73,7 @@ class _CondaReader:
             pip=tuple(pip),
             variables=self.variables(root),
             platforms=self.platforms(root),
-            file=self.file,
+            file=None if root.where else self.file,
             channel_paths=self.channel_paths,
         )
 

@@ -44,22 +44,29 @@ def parse_environment(
     *,
     inline: bool = False,
     reserved: tuple[str, ...] = (),
+    folder: str | None = None,
 ) -> EnvironmentSpec:
     """Read an environment's mapping; problems go to ``reading``.
 
-    ``inline``: inside a job or deployment, where no name is needed.
+    ``inline``: inside a job or deployment, where no name is needed. ``folder``: where
+    relative paths start, when ``file`` is no file.
     """
-    return _EnvironmentReader(reading, file, inline, reserved).read(root)
+    return _EnvironmentReader(reading, file, inline, reserved, folder).read(root)
 
 
 class _EnvironmentReader:
     def __init__(
-        self, reading: Reading, file: str, inline: bool, reserved: tuple[str, ...]
+        self,
+        reading: Reading,
+        file: str,
+        inline: bool,
+        reserved: tuple[str, ...],
+        folder: str | None = None,
     ) -> None:
         self.reading = reading
         self.problems: Problems = reading.problems
         self.file = file
-        self.folder = paths.folder_of(file)
+        self.folder = paths.folder_of(file) if folder is None else folder
         self.inline = inline
         self.reserved = reserved
 
