@@ -59,6 +59,38 @@ class Workspace:
         path = Path(store if store is not None else default_store(os.environ)).absolute()
         return cls(Room(config, path, offline, lock_timeout, diagnostics))
 
+    @classmethod
+    def create(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        store: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+        lock_timeout: float = 60.0,
+    ) -> Self:
+        """Make a workspace as ``envgraph init`` does, without an example; then open it.
+
+        ``name``: else the folder's. InputError ``workspace-exists`` when there is one, and
+        ``workspace-name`` for a name that no workspace may have; nothing is made then.
+
+        >>> Workspace.create("second", name="churn").plan().environments
+        ()
+        """
+        from envgraph.spec.new_workspace import new_workspace, workspace_name
+        from envgraph.spec.workspace_file import NAME
+
+        place = Path(folder)
+        name = workspace_name(place.resolve().name) if name is None else name
+        if not NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} is no workspace name",
+                code="workspace-name",
+                hint=f"for example {workspace_name(name)}",
+            )
+        new_workspace(place, name, example=False)
+        return cls.open(place, store=store, offline=offline, lock_timeout=lock_timeout)
+
     @property
     def name(self) -> str:
         """The workspace's name."""

@@ -18,7 +18,7 @@ from envgraph.spec.text import split_lines
 KNOWN: Final = frozenset(
     {"name", "channels", "dependencies", "prefix", "variables", "platforms", "platform", "category"}
 )
-_OTHER_TOOLS: Final = {
+OTHER_TOOLS: Final = {
     "allow-pypi-requests": "conda-lock",
     "python": "MLflow's python_env.yaml",
     "build_dependencies": "MLflow's python_env.yaml",
@@ -80,8 +80,8 @@ class _CondaReader:
     def check_keys(self, root: MapNode) -> None:
         for key, _ in root:
             name = key.value
-            if name in _OTHER_TOOLS:
-                self.warn("foreign-key", f"{name!r} belongs to {_OTHER_TOOLS[name]}: ignored", key)
+            if name in OTHER_TOOLS:
+                self.warn("foreign-key", f"{name!r} belongs to {OTHER_TOOLS[name]}: ignored", key)
             elif name not in KNOWN:
                 self.error(
                     "unknown-key", f"unknown key {quoted(name)} in a conda file", key,

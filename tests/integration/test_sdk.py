@@ -391,3 +391,21 @@ def test_a_problem_can_be_pickled(ws: Workspace) -> None:
     with pytest.raises(InputError) as caught:
         ws.environments.create_or_update(Environment(name="a"))
     assert pickle.loads(pickle.dumps(caught.value.diagnostics)) == caught.value.diagnostics
+
+
+def test_a_workspace_is_made_and_not_made_twice(tmp_path: Path) -> None:
+    made = Workspace.create(tmp_path / "Fraud Models (2)", store=tmp_path / "store")
+    assert made.name == "fraud-models-2"
+    assert made.folder == tmp_path / "Fraud Models (2)"
+    assert Workspace.open(made.folder).id == made.id
+    assert made.plan().environments == ()
+    with pytest.raises(InputError) as caught:
+        Workspace.create(made.folder)
+    assert caught.value.diagnostics[0].code == "workspace-exists"
+    with pytest.raises(InputError):
+        Workspace.create(tmp_path / "other", name="Not Good")
+    assert not (tmp_path / "other").exists()
+    (made.folder / "envgraph.yaml").write_text("workspace: A\nx: 1\n")
+    with pytest.raises(InputError) as caught:
+        Workspace.open(made.folder)
+    assert len(caught.value.diagnostics) == 2
