@@ -46,6 +46,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("pull", "a version out of a registry, verified, without building"),
             ("share", "a version by name in a registry's catalogue"),
             ("bundle", "versions as one file, for machines without a network"),
+            ("import", "another tool's lock as an environment; nothing is solved again"),
         ),
     ),
     (
@@ -65,13 +66,10 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
-LATER: Final = frozenset({
-    "import", "job",
-    "deployment", "audit", "studio",
-})  # fmt: skip
+LATER: Final = frozenset({"job", "deployment", "audit", "studio"})
 """Verbs of the command-line contract that this version does not have."""
 
 
 def module_of(verb: str) -> str:
     """The module that answers a verb of :data:`VERBS`."""
-    return f"envgraph.cli.commands.{verb}"
+    return f"envgraph.cli.commands.{'import_' if verb == 'import' else verb}"
