@@ -14,10 +14,10 @@ from envgraph.model.config import WorkspaceConfig
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.spec import paths
 from envgraph.spec.environment_file import parse_environment
-from envgraph.spec.nodes import MapNode, ScalarNode
-from envgraph.spec.problems import place
+from envgraph.spec.nodes import MapNode, Node, ScalarNode
+from envgraph.spec.problems import Problems, place
 from envgraph.spec.reading import Reading
-from envgraph.spec.templates import find_templates
+from envgraph.spec.templates import find_templates, has_template
 from envgraph.spec.text import decode
 from envgraph.spec.yaml_text import compose, load_yaml
 
@@ -48,12 +48,12 @@ def load_asset(
     text = decode(data, spec_path, reading.problems)
     if text is None:
         return None
-    text = fill(text, values)
-    tree = compose(text, spec_path, reading.problems)
+    composed = compose(fill(text, values), spec_path, reading.problems)
+    tree = None if composed is None else without_auto(composed)
     if not isinstance(tree, MapNode):
         return None
     find_templates(tree, spec_path, reading.problems)
-    return parse_environment(_without_auto(tree), reading, spec_path)
+    return parse_environment(tree, reading, spec_path)
 
 
 def asset_values(file: str, root: MapNode, reading: Reading) -> dict[str, str]:
@@ -79,7 +79,36 @@ def asset_values(file: str, root: MapNode, reading: Reading) -> dict[str, str]:
         folder_of_context = context.text("dir") or "."
         values["image.context.path"] = paths.joined(inner, folder_of_context)
         values["image.dockerfile.path"] = context.text("dockerfile") or "Dockerfile"
-    return {key: value for key, value in values.items() if value}
+    return {key: value for key, value in values.items() if value and not has_template(value)}
+
+
+def filled(text: str, file: str, reading: Reading) -> str:
+    """A spec file's text with what the ``asset.yaml`` beside it gives; else as it is."""
+    if not _TEMPLATE.search(text):
+        return text
+    asset = paths.joined(paths.folder_of(file), "asset.yaml")
+    if not paths.exists(asset):
+        return text
+    data = reading.read(asset, None, "")
+    root = None if data is None else load_yaml(data, asset, Problems())[0]
+    if not isinstance(root, MapNode):
+        return text
+    named = paths.joined(paths.folder_of(asset), root.text("spec") or "")
+    if paths.absolute(named) != paths.absolute(file):
+        return text
+    return fill(text, asset_values(asset, root, reading))
+
+
+def without_auto(tree: Node) -> Node:
+    """``version: auto``, which only the catalogue understands, taken out."""
+    node = tree.get("version") if isinstance(tree, MapNode) else None
+    if not (isinstance(tree, MapNode) and isinstance(node, ScalarNode)):
+        return tree
+    if node.value.strip() != _AUTO:
+        return tree
+    pairs = [(key, value) for key, value in tree if key.value != "version"]
+    index = {key: value for key, value in tree.index.items() if key != "version"}
+    return MapNode(pairs, tree.line, tree.column, index)
 
 
 def fill(text: str, values: dict[str, str]) -> str:
@@ -97,13 +126,3 @@ def _beside(root: MapNode, key: str, file: str, folder: str, reading: Reading) -
         )
         return None
     return paths.joined(folder, name)
-
-
-def _without_auto(tree: MapNode) -> MapNode:
-    """``version: auto`` taken out."""
-    node = tree.get("version")
-    if not (isinstance(node, ScalarNode) and node.value.strip() == _AUTO):
-        return tree
-    pairs = [(key, value) for key, value in tree if key.value != "version"]
-    index = {key: value for key, value in tree.index.items() if key != "version"}
-    return MapNode(pairs, tree.line, tree.column, index)

@@ -20,6 +20,7 @@ from envgraph.model.identity import definition_digest, runtime_digest
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.spec import kinds
 from envgraph.spec.assets import load_asset
+from envgraph.spec.keys import check_user_keys
 from envgraph.spec.kinds import FileKind, kind_of_tree
 from envgraph.spec.load import load_environment
 from envgraph.spec.nodes import MapNode
@@ -68,7 +69,7 @@ def load_environments(path: Path | str, config: WorkspaceConfig | None = None) -
     settings = config if config is not None else WorkspaceConfig("default", "", "")
     kind, root = _look(file)
     if kind in USERS and root is not None:
-        return _load_user(file, root)
+        return _load_user(file, kind, root)
     if kind is kinds.ASSET and root is not None:
         return _load_asset(file, root, settings)
     result = load_environment(path, config)
@@ -89,11 +90,12 @@ def _look(file: str) -> tuple[FileKind, MapNode | None]:
     return kind_of_tree(root), root
 
 
-def _load_user(file: str, root: MapNode) -> LoadedFile:
+def _load_user(file: str, kind: FileKind, root: MapNode) -> LoadedFile:
     reading = Reading()
     reading.note_input(file)
     uses: tuple[EnvironmentUse, ...] = ()
     try:
+        check_user_keys(root, kind, reading, file)
         uses = read_uses(root, reading, file)
     except EnvgraphError as error:
         reading.problems.take(error, SourceLocation(file))
