@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
+    from envgraph.refresh.desired import Loaded
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.planner import Planned, Planner
@@ -179,19 +180,20 @@ class Workspace:
         saved: SavedPlan | None = None,
         follow_base: bool = False,
         fresh: bool = False,
+        loaded: Loaded | None = None,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
 
         ``follow_base``: bases whose tags have moved are taken now, whatever
         ``base_images`` says. ``fresh``: the registry is asked even for what it is
-        remembered to have.
+        remembered to have. ``loaded``: these environments, and no file.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
         from envgraph.refresh.planner import Question
 
-        question = Question(tuple(files), tuple(targets), tuple(replace))
+        question = Question(tuple(files), tuple(targets), tuple(replace), loaded)
         planner = self._planner()
         if saved is not None:
             self._planned = planner.plan_saved(saved)
@@ -229,6 +231,16 @@ class Workspace:
             remarks=self.diagnostics,
         )
 
+    @property
+    def planned(self) -> Planned | None:
+        """The plan that was made last with what it stood on, for :meth:`take` elsewhere."""
+        return self._planned
+
+    def take(self, planned: Planned) -> Plan:
+        """Take a plan that another object of this workspace and store made, to apply it."""
+        self._planned = planned
+        return planned.plan
+
     def save_plan(self, plan: Plan, path: Path) -> None:
         """Write the plan that was made last, with what it solved, to a file."""
         from envgraph.refresh.planner import save
@@ -237,7 +249,7 @@ class Workspace:
 
     def _last(self, plan: Plan) -> Planned:
         """The plan that was made last, with what it stood on; StalePlanError for another."""
-        if self._planned is None or self._planned.plan is not plan:
+        if self._planned is None or self._planned.plan.steps is not plan.steps:
             raise StalePlanError("this plan was not made here, or not last", hint="plan again")
         return self._planned
 

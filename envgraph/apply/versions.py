@@ -26,6 +26,7 @@ from envgraph_store import Store
 if TYPE_CHECKING:
     from envgraph.apply.changes import Changes
     from envgraph.diff.versions import VersionDiff
+    from envgraph.diff.why import Why
     from envgraph.history.sides import Sides
     from envgraph.history.timeline import Entry
 
@@ -143,6 +144,33 @@ class Versions:
         from envgraph.diff.versions import compare_versions
 
         return compare_versions(*self._sides().pair(one, two, platform))
+
+    def why(self, one: str, two: str | None = None, *, platform: str | None = None) -> Why:
+        """The smallest sets of inputs that make two versions differ, and what the second costs.
+
+        Without ``two``: ``one`` beside what it was made from, or else the version before it.
+        NotFoundError when there is none, or one of them is not there.
+        """
+        from envgraph.apply.why import explain_sides
+
+        sides = self._sides()
+        if two is not None:
+            return explain_sides(self._config, *sides.pair(one, two, platform))
+        record = self._find(one)
+        return explain_sides(self._config, *sides.of_records(self._before(record), record))
+
+    def _before(self, record: VersionRecord) -> VersionRecord:
+        name = record.environment
+        for older in versions(self._store, self._config.id, name, deleted=True):
+            if older.sequence < record.sequence and record.workspace == self._config.id:
+                return older
+        if record.parent and not record.parent.lower().startswith("azureml://"):
+            return self._find(record.parent)
+        raise NotFoundError(
+            f"{name}:{record.version} is the first version: nothing was before it",
+            code="no-previous",
+            hint="name two: envgraph why A B",
+        )
 
     # -- changing --------------------------------------------------------
 

@@ -22,6 +22,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("show", "everything about one version"),
             ("history", "versions with what changed, and every move of a label"),
             ("diff", "what differs between two versions, down to packages"),
+            ("why", "which input made another hash, and what it costs in layers"),
             ("graph", "the build graph as dot, mermaid, json or svg"),
             ("export", "the environment for conda, pip and container tools"),
             ("run", "run a command on this machine with the same packages"),
@@ -65,7 +66,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
 LATER: Final = frozenset({
-    "why", "clone", "job",
+    "clone", "job",
     "deployment", "audit", "studio",
 })  # fmt: skip
 """Verbs of the command-line contract that this version does not have."""

@@ -27,6 +27,7 @@ class Side:
     runtime: Digest | None = None
     runtime_document: Mapping[str, Any] | None = None
     image: Digest | None = None
+    image_key: str = ""
     metadata: Mapping[str, Any] | None = None
     base_labels: Mapping[str, str] | None = None
     layers: tuple[tuple[Digest, int], ...] | None = None

@@ -9,7 +9,7 @@ the file, for the lock), and the smallest set that explains the other key is wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envgraph.diff.versions import Side, VersionDiff, compare_lines, compare_versions
@@ -157,9 +157,14 @@ def lock_inputs(lock: LockedEnvironment) -> dict[str, Any]:
         "platform": lock.platform,
         "base": lock.base.manifest,
         "docker steps": list(lock.steps),
-        **{f"{p.manager} {p.name}": p for p in lock.packages},
+        **{f"{p.manager} {p.name}": p for p in map(_bare, lock.packages)},
         "order of packages": None if order == sorted(order) else order,
     }
+
+
+def _bare(package: LockedPackage) -> LockedPackage:
+    """Without what no identity knows: who asked for it, and where it lies."""
+    return replace(package, direct=False, url="")
 
 
 def lock_key(inputs: Inputs) -> object:
@@ -238,7 +243,7 @@ def image_inputs(side: Side, options: object) -> dict[str, Any]:
     """The parts of an image that can be swapped; ``options`` say how it is assembled."""
     return {
         "base": side.lock.base,
-        "packages": tuple(side.lock.packages),
+        "packages": tuple(map(_bare, side.lock.packages)),
         "docker steps": tuple(side.lock.steps),
         "platform": side.lock.platform,
         "runtime": side.runtime,
@@ -268,7 +273,7 @@ class Why:
     diff: VersionDiff
     definition: Explanation
     lock: Explanation
-    runtime: Explanation
+    runtime: Explanation | None
     image: Explanation | None
     note: str = ""
 
@@ -281,24 +286,24 @@ class Why:
             "platform": found["platform"],
             "definition": self.definition.to_json(),
             "lock": self.lock.to_json(),
-            "runtime": self.runtime.to_json(),
+            "runtime": None if self.runtime is None else self.runtime.to_json(),
             "image": None if self.image is None else self.image.to_json(),
             "cost": found["layers"],
             "note": self.note,
         }
 
 
-def explain_runtime(diff: VersionDiff) -> Explanation:
-    """Which variables and routes differ."""
+def explain_runtime(diff: VersionDiff) -> Explanation | None:
+    """Which variables and routes differ; None where one side does not say."""
+    if diff.same_runtime is None:
+        return None
     inputs = tuple(
         Input(f"{what} {item.key}", _short(item.before), _short(item.after))
         for what, items in (("variable", diff.variables), ("route", diff.routes))
         for item in items
     )
-    same = diff.same_runtime is not False
-    return Explanation(
-        "runtime", same, str(diff.before.runtime), str(diff.after.runtime), () if same else inputs
-    )
+    texts = (str(diff.before.runtime), str(diff.after.runtime))
+    return Explanation("runtime", diff.same_runtime, *texts, inputs)
 
 
 def explain(before: Side, after: Side, image: Explanation | None, note: str = "") -> Why:

@@ -94,6 +94,7 @@ class Sides:
                 record.runtime,
                 self._document(record.runtime),
                 image,
+                record.image_keys.get(platform, ""),
                 {
                     "kind": record.kind,
                     "description": record.description,
