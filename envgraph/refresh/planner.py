@@ -166,6 +166,11 @@ class Planner:
         again: bool = False,
     ) -> Planned:
         desired = desire(self._config, loaded, finder)
+        missing: list[Diagnostic] = []
+        if loaded.references:
+            from envgraph.refresh.references import missing_references
+
+            missing = missing_references(self._config, self._store, loaded.references)
         inventory = observe(
             self._store,
             self._config.id,
@@ -180,7 +185,7 @@ class Planner:
             desired.graph,
             inventory,
             replace=question.replace,
-            diagnostics=(*self._remarks, *desired.diagnostics, *remarks),
+            diagnostics=(*self._remarks, *desired.diagnostics, *missing, *remarks),
         )
         own = self._config.file or str(Path(self._config.root) / "envgraph.yaml")
         inputs = tuple(dict.fromkeys([own, *desired.inputs]))
