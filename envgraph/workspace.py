@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.exchange import Exchange
+    from envgraph.apply.importing import Importer
     from envgraph.apply.locking import LockReport
     from envgraph.apply.traffic import Traffic
+    from envgraph.apply.versions import Versions
     from envgraph.diff.impact import Impact
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
@@ -147,7 +149,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        for name in ("bases", "traffic", "_registry"):
+        for name in ("bases", "traffic", "versions", "importer", "_registry"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -247,7 +249,7 @@ class Workspace:
 
     def _last(self, plan: Plan) -> Planned:
         """The plan that was made last, with what it stood on; StalePlanError for another."""
-        if self._planned is None or self._planned.plan is not plan:
+        if self._planned is None or self._planned.plan.steps is not plan.steps:
             raise StalePlanError("this plan was not made here, or not last", hint="plan again")
         return self._planned
 
@@ -341,6 +343,20 @@ class Workspace:
             lock_timeout=self._lock_timeout,
         )
 
+    @cached_property
+    def importer(self) -> Importer:
+        """Locks of other tools become environments of this workspace."""
+        from envgraph.apply.importing import Importer
+
+        return Importer(
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            alone=self._alone,
+            bases=lambda: self.bases,
+        )
+
     def lock(
         self,
         files: Sequence[Path] = (),
@@ -386,22 +402,21 @@ class Workspace:
 
     # -- what is there ---------------------------------------------------
 
+    @cached_property
+    def versions(self) -> Versions:
+        """What is registered: list, history, labels, archive, delete; compare versions."""
+        from envgraph.apply.versions import Versions
+
+        return Versions(self.config, self.store, find=self.find, alone=self._alone, now=self._now)
+
     def list_environments(
         self, *, all: bool = False, archived: bool = False
     ) -> list[VersionRecord]:
         """The latest version of every environment; with ``all`` every version."""
-        from envgraph.history.read import environment_names, latest, versions
-
-        found: list[VersionRecord] = []
-        for name in environment_names(self.store, self.config.id):
-            if all:
-                found += reversed(list(versions(self.store, self.config.id, name)))
-            elif (record := latest(self.store, self.config.id, name)) is not None:
-                found.append(record)
-        return found
+        return [item.record for item in self.versions.listed(all=all, archived=archived)]
 
     def find(self, reference: str) -> VersionRecord:
-        """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
+        """Find what any form of a reference names (:mod:`envgraph.history.find`).
 
         ``azureml://registries/…`` is pulled when the store does not have it.
         NotFoundError says what is there instead.
@@ -410,7 +425,7 @@ class Workspace:
 
         if reference.lower().startswith("azureml://"):
             return self.traffic.find(reference)
-        return find_version(self.store, self.config.id, reference)
+        return find_version(self.store, self.config.id, reference, self.config.name)
 
     def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
         """The lock of a version on a platform (its first one by default)."""

@@ -17,6 +17,7 @@ from typing import Final
 
 import pluggy
 
+from envgraph.api.builder import BuilderPlugin
 from envgraph.api.registry import Credentials, RegistryPlugin
 
 PROJECT: Final = "envgraph"
@@ -28,6 +29,11 @@ hookimpl: Final[pluggy.HookimplMarker] = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def envgraph_registries() -> Iterable[RegistryPlugin]:  # type: ignore[empty-body]
     """Yield the kinds of registry that this plugin can open."""
+
+
+@hookspec
+def envgraph_builders() -> Iterable[BuilderPlugin]:  # type: ignore[empty-body]
+    """Yield the kinds of builder that this plugin can open."""
 
 
 @hookspec(firstresult=True)

@@ -19,6 +19,7 @@ from typing import Final
 import pluggy
 
 from envgraph.api import hookspecs
+from envgraph.api.builder import BuilderPlugin
 from envgraph.api.registry import Credentials, RegistryPlugin
 from envgraph.errors import Diagnostic, EnvgraphError, PlatformError
 from envgraph.plugins.descriptors import problems_of
@@ -27,6 +28,10 @@ from envgraph.plugins.options import options_of
 GROUP: Final = "envgraph"
 _MOST: Final = 100
 """Descriptors that are taken from one plugin: an endless generator ends here."""
+_OFFERS: Final[tuple[tuple[str, type[RegistryPlugin] | type[BuilderPlugin]], ...]] = (
+    ("envgraph_registries", RegistryPlugin),
+    ("envgraph_builders", BuilderPlugin),
+)
 
 __all__ = ["GROUP", "Found", "Plugins", "isolated", "options_of", "reason_of"]
 
@@ -43,6 +48,9 @@ class Found:
 
     registries: tuple[str, ...] = ()
     """The types of registry that it offers."""
+
+    builders: tuple[str, ...] = ()
+    """The types of builder that it offers."""
 
     hooks: tuple[str, ...] = ()
     """The hooks that it implements."""
@@ -67,18 +75,21 @@ class Plugins:
         entries: Iterable[EntryPoint] | None = None,
         *,
         registries: Iterable[RegistryPlugin] = (),
+        builders: Iterable[BuilderPlugin] = (),
     ) -> None:
-        """Load all plugins; ``registries`` are there beside them. No failure is raised here."""
+        """Load all plugins; those given are there beside them. No failure is raised here."""
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.found: list[Found] = []
         self.registries: dict[str, RegistryPlugin] = {}
-        self._owners: dict[str, Found] = {}
-        self._clashes: dict[str, tuple[Found, Found]] = {}
+        self.builders: dict[str, BuilderPlugin] = {}
+        self._owners: dict[tuple[str, str], Found] = {}
+        self._clashes: dict[tuple[str, str], tuple[Found, Found]] = {}
         chosen = entry_points(group=GROUP) if entries is None else entries
         for entry in sorted(chosen, key=lambda item: (item.name, item.value)):
             self.found.append(self._load(entry))
-        for plugin in registries:
+        given: list[RegistryPlugin | BuilderPlugin] = [*registries, *builders]
+        for plugin in given:
             self._add(plugin, Found(plugin.name, "given", ""))
 
     @property
@@ -107,14 +118,15 @@ class Plugins:
         )
         title = f"{entry.name} = {entry.value}"
         printed = io.StringIO()
-        offers: list[RegistryPlugin] = []
+        offers: list[tuple[type[RegistryPlugin] | type[BuilderPlugin], object]] = []
         try:
             with contextlib.redirect_stdout(printed):
                 module = entry.load()
                 self._manager.register(module, title)
                 self._manager.check_pending()
-                offer = getattr(module, "envgraph_registries", None)
-                offers = list(itertools.islice(offer(), _MOST)) if offer is not None else []
+                for hook, kind in _OFFERS:
+                    if (offer := getattr(module, hook, None)) is not None:
+                        offers += [(kind, item) for item in itertools.islice(offer(), _MOST)]
         except KeyboardInterrupt:
             raise  # it is the user who ends envgraph
         except BaseException as error:  # whatever a plugin does, SystemExit too, we go on
@@ -122,52 +134,66 @@ class Plugins:
             return dataclasses.replace(
                 found, problems=(reason_of(error),), printed=printed.getvalue()
             )
-        names, problems = [], []
-        for plugin in offers:
-            wrong = problems_of(plugin)
-            problems += wrong
-            if not wrong:
-                names.append(plugin.name)
+        good: list[RegistryPlugin | BuilderPlugin] = []
+        problems = []
+        for kind, plugin in offers:
+            problems += (wrong := problems_of(plugin, kind))
+            if not wrong and isinstance(plugin, RegistryPlugin | BuilderPlugin):
+                good.append(plugin)
                 self._add(plugin, found)
         hooks = [caller.name for caller in self._manager.get_hookcallers(module) or ()]
         return dataclasses.replace(
             found,
-            registries=tuple(names),
+            registries=tuple(one.name for one in good if isinstance(one, RegistryPlugin)),
+            builders=tuple(one.name for one in good if isinstance(one, BuilderPlugin)),
             hooks=tuple(sorted(hooks)),
             problems=tuple(problems),
             printed=printed.getvalue(),
         )
 
-    def _add(self, plugin: RegistryPlugin, found: Found) -> None:
-        if plugin.name in self.registries:
-            self._clashes[plugin.name] = (self._owners[plugin.name], found)
+    def _add(self, plugin: RegistryPlugin | BuilderPlugin, found: Found) -> None:
+        word = "registry" if isinstance(plugin, RegistryPlugin) else "builder"
+        key = word, plugin.name
+        if key in self._owners:
+            self._clashes[key] = (self._owners[key], found)
             return
-        self.registries[plugin.name] = plugin
-        self._owners[plugin.name] = found
+        self._owners[key] = found
+        if isinstance(plugin, RegistryPlugin):
+            self.registries[plugin.name] = plugin
+        else:
+            self.builders[plugin.name] = plugin
 
-    def clash(self, kind: str) -> str:
-        """Who else offers a type of registry, in a sentence; empty when only one does."""
-        if kind not in self._clashes:
+    def clash(self, kind: str, word: str = "registry") -> str:
+        """Who else offers a type (of ``word``), in a sentence; empty when only one does."""
+        if (word, kind) not in self._clashes:
             return ""
-        first, second = self._clashes[kind]
-        return f"two plugins offer the registry type {kind!r}: {first.title}, {second.title}"
+        first, second = self._clashes[word, kind]
+        return f"two plugins offer the {word} type {kind!r}: {first.title}, {second.title}"
 
     def registry(self, kind: str) -> RegistryPlugin:
         """The plugin for ``type: KIND``; PlatformError naming what is there instead."""
-        if clash := self.clash(kind):
+        self._check(kind, "registry", self.registries)
+        return self.registries[kind]
+
+    def builder(self, kind: str) -> BuilderPlugin:
+        """The plugin for ``builder: {type: KIND}``; PlatformError naming what is there instead."""
+        self._check(kind, "builder", self.builders)
+        return self.builders[kind]
+
+    def _check(self, kind: str, word: str, offered: Iterable[str]) -> None:
+        if clash := self.clash(kind, word):
             raise PlatformError(
                 clash, code="plugin-clash", hint="uninstall one of the two distributions"
             )
-        if kind not in self.registries:
+        if (word, kind) not in self._owners:
             broken = [f"{f.title}: {problem}" for f in self.found for problem in f.problems]
             raise PlatformError(
-                f"no plugin offers the registry type {kind!r}",
+                f"no plugin offers the {word} type {kind!r}",
                 code="no-plugin",
                 detail="\n".join(["These plugins cannot be used:", *broken]) if broken else "",
-                hint=f"there is {', '.join(sorted(self.registries)) or 'none'};"
+                hint=f"there is {', '.join(sorted(offered)) or 'none'};"
                 " install the plugin's package, or correct `type:`",
             )
-        return self.registries[kind]
 
     def for_hosts(self) -> RegistryPlugin | None:
         """The plugin that can be asked for docker references, if there is one."""

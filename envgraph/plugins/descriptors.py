@@ -7,19 +7,37 @@ import re
 import typing
 from typing import Any, Final
 
+from envgraph.api.builder import BuilderPlugin
 from envgraph.api.registry import API_VERSION, RegistryPlugin
 from envgraph.plugins.options import KINDS, kind_of
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
 
 
-def problems_of(plugin: object) -> list[str]:
-    """All that is wrong with what ``envgraph_registries`` yields; nothing when it can be used."""
-    if not isinstance(plugin, RegistryPlugin):
-        return [f"envgraph_registries yields {type(plugin).__name__}, not RegistryPlugin"]
+_PARTS: Final = {
+    RegistryPlugin: (
+        ("open", False), ("connects", False), ("for_host", True), ("host_of", True),
+        ("prefix_of", False),
+    ),
+    BuilderPlugin: (("open", False), ("connects", False)),
+}  # fmt: skip
+"""What can be called, and whether None may stand there."""
+_HOOKS: Final = {
+    RegistryPlugin: ("envgraph_registries", "registry"),
+    BuilderPlugin: ("envgraph_builders", "builder"),
+}
+
+
+def problems_of(
+    plugin: object, kind: type[RegistryPlugin] | type[BuilderPlugin] = RegistryPlugin
+) -> list[str]:
+    """All that is wrong with what a hook yields; nothing when it can be used."""
+    hook, word = _HOOKS[kind]
+    if not isinstance(plugin, kind):
+        return [f"{hook} yields {type(plugin).__name__}, not {kind.__name__}"]
     name = plugin.name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return [f"a registry type is named {str(name)[:40]!r}: lower-case letters, digits, . _ -"]
+        return [f"a {word} type is named {str(name)[:40]!r}: lower-case letters, digits, . _ -"]
     if plugin.api_version != API_VERSION:
         return [
             f"{name} is for version {plugin.api_version} of envgraph.api, this is {API_VERSION}"
@@ -27,17 +45,14 @@ def problems_of(plugin: object) -> list[str]:
     found = []
     if not isinstance(plugin.summary, str) or not plugin.summary.strip():
         found.append(f"{name} has no summary")
-    for part, optional in (
-        ("open", False), ("connects", False), ("for_host", True), ("host_of", True),
-        ("prefix_of", False),
-    ):  # fmt: skip
+    for part, optional in _PARTS[kind]:
         value = getattr(plugin, part)
         if not callable(value) and not (optional and value is None):
             found.append(f"{name}: `{part}` cannot be called")
-    return found + _options(name, plugin.options)
+    return found + _options(name, plugin.options, every_default=kind is BuilderPlugin)
 
 
-def _options(name: str, options: Any) -> list[str]:
+def _options(name: str, options: Any, *, every_default: bool) -> list[str]:
     if not isinstance(options, type) or not dataclasses.is_dataclass(options):
         return [f"the options of {name} are no dataclass"]
     found = []
@@ -51,6 +66,9 @@ def _options(name: str, options: Any) -> list[str]:
     for field in dataclasses.fields(options):
         if field.name == "type":
             found.append(f"{name} has an option `type`, which is the key that chooses the plugin")
+        missing = field.default is field.default_factory is dataclasses.MISSING
+        if every_default and missing:
+            found.append(f"the option `{field.name}` of {name} has no default")
         if kind_of(hints[field.name]) is None:
             known = ", ".join(getattr(kind, "__name__", str(kind)) for kind in KINDS)
             found.append(f"the option `{field.name}` of {name} has another type than {known}")

@@ -1,4 +1,4 @@
-"""What a ``registry:`` entry of envgraph.yaml gives, as the plugin's dataclass of options."""
+"""A ``registry:`` or ``builder:`` entry of envgraph.yaml as the plugin's dataclass of options."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Final
 
+from envgraph.api.builder import BuilderPlugin
 from envgraph.api.registry import RegistryPlugin
 from envgraph.errors import Diagnostic, InputError
 from envgraph.model.config import Provider
@@ -26,8 +27,8 @@ def kind_of(hint: Any) -> Any:
     return hint if hint in KINDS else None
 
 
-def options_of(plugin: RegistryPlugin, provider: Provider, where: str) -> Any:
-    """The options of a ``registry:`` entry as the plugin's dataclass.
+def options_of(plugin: RegistryPlugin | BuilderPlugin, provider: Provider, where: str) -> Any:
+    """The options of a ``registry:`` or ``builder:`` entry as the plugin's dataclass.
 
     ``where`` names the entry (``registries.shared``). InputError with every key that is
     unknown, missing or of another type.
