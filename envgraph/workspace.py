@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from envgraph.model.config import WorkspaceConfig
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.builders import Builders
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.locking import LockReport
     from envgraph.apply.traffic import Traffic
@@ -151,14 +152,25 @@ class Workspace:
 
         return RegistryBases(lambda: self.remotes)
 
+    @cached_property
+    def builders(self) -> Builders:
+        """The builder for docker steps and build contexts; looked for when one is needed."""
+        from envgraph.apply.builders import Builders
+
+        return Builders(self.config, lambda: self.remotes.plugins, offline=self.offline)
+
     def _ask_anew(self) -> None:
         """What registries answered to an earlier task is not taken for this one."""
         if "bases" in self.__dict__:
             self.bases.forget()
+        if "builders" in self.__dict__:
+            self.builders.close()
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        for name in ("bases", "pins", "traffic", "_may_ask"):
+        if "builders" in self.__dict__:
+            self.builders.close()
+        for name in ("bases", "builders", "pins", "traffic", "_may_ask"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -252,13 +264,22 @@ class Workspace:
         )
         inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
         self._desired, self._question, self._again = desired, question, None
-        return make_plan(
+        plan = make_plan(
             desired.targets,
             desired.graph,
             inventory,
             replace=question.replace,
             diagnostics=(*self.diagnostics, *desired.diagnostics, *remarks),
         )
+        return plan if not plan.needs_builder else self._with_builder(plan)
+
+    def _with_builder(self, plan: Plan) -> Plan:
+        """The plan with a remark on who will run its steps."""
+        from envgraph.apply.builders import builder_remark
+
+        names = [name for step in plan.needs_builder for name in step.environments]
+        remark = builder_remark(self.builders, names, len(plan.needs_builder))
+        return replace(plan, diagnostics=(*plan.diagnostics, remark))
 
     def plan_rebase(
         self,
@@ -424,9 +445,10 @@ class Workspace:
 
         targets = () if self._desired is None else self._desired.targets
         return any(
-            moving_tag(locked.lock.base) is not None
+            moving_tag(base) is not None
             for target in targets
             for locked in target.platforms.values()
+            for base in (locked.lock.base, *locked.lock.images.values())
         )
 
     def _store_watch(self) -> list[str]:
@@ -459,6 +481,7 @@ class Workspace:
             on_event=on_event,
             bases=lambda: self.bases,
             exchange=self._exchange(),
+            builders=self.builders,
         )
         with self._alone("apply"):
             settled = applier.settle_pins(plan)

@@ -17,6 +17,7 @@ from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import latest
+from envgraph.image.steps import BUILT_KINDS
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedPackage
@@ -28,9 +29,10 @@ from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
+    from envgraph.apply.builders import Builders
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.transfer import Transfer
-    from envgraph.lock.images import RegistryResolver
+    from envgraph.lock.registry_bases import RegistryBases
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,17 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
-        bases: Callable[[], RegistryResolver] | None = None,
+        bases: Callable[[], RegistryBases] | None = None,
         exchange: Exchange | None = None,
+        builders: Builders | None = None,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back.
 
         ``bases`` gives what finds what the store lacks of bases in registries;
-        ``exchange`` is the workspace's registry, where it has one.
+        ``exchange`` is the workspace's registry, where it has one; ``builders`` makes
+        docker steps and build contexts.
         """
+        self._builders = builders
         self._config = config
         self._store = store
         self._offline = offline
@@ -188,6 +193,7 @@ class Applier:
                 offline=self._offline,
                 on_event=self._on_event,
                 bases=self._bases,
+                builders=self._builders,
             )
             with closing(builder):
                 executor = Executor(
@@ -198,7 +204,11 @@ class Applier:
                 outcome = executor.run([self._archives(nodes, desired)])
                 if not outcome.failed and not outcome.interrupted and nodes:
                     executor = Executor(
-                        self._parallelism, builder.build, builder.settle, self._on_event
+                        self._parallelism,
+                        builder.build,
+                        builder.settle,
+                        self._on_event,
+                        apart=lambda node: node.kind in BUILT_KINDS,
                     )
                     outcome = executor.run(graph.generations(wanted))
         return outcome, builder
