@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from envgraph.api.builder import Builder, BuilderError, BuilderPlugin, Capabilities
 from envgraph.api.registry import PluginContext
-from envgraph.errors import Diagnostic, EnvgraphError, InputError, PlatformError
+from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
 from envgraph.model.config import Provider, WorkspaceConfig
 
 if TYPE_CHECKING:
@@ -144,9 +144,20 @@ def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> Platfor
     )
 
 
+def missing_builder(builders: Builders, names: Iterable[str]) -> EnvgraphError | None:
+    """Why these environments cannot be built; None where a builder is there."""
+    try:
+        builders.chosen()
+    except EnvgraphError as error:
+        [first, *_] = error.diagnostics
+        who = ", ".join(sorted(set(names)))
+        return BuildError(replace(first, summary=f"{who}: {first.summary}", severity="error"))
+    return None
+
+
 def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diagnostic:
     """What a plan says about its builder: which and why, or that none is there."""
-    who = ", ".join(dict.fromkeys(names))
+    who = ", ".join(sorted(set(names)))
     needs = f"{steps} step{' needs' if steps == 1 else 's need'} a builder"
     try:
         chosen = builders.chosen()

@@ -115,7 +115,7 @@ class BuildahBuilder:
                 code="builder-lacks",
                 hint="`unshare --net` has to work: as root, or with ids in /etc/subuid",
             )
-        with self._storage.scratch() as folder:
+        with self._storage.building(), self._storage.scratch() as folder:
             watch = _Watch(on_event)
             result = self._build(request, folder, watch, cancel, until)
             yield result
@@ -180,8 +180,8 @@ class BuildahBuilder:
         options = self._storage.options
         words = [
             *(() if request.network else self._storage.without_network),
-            *self._storage.words, "build", "--layers", "--pull=never", "--format", "docker",
-            "--identity-label=false", "--timestamp", str(request.epoch),
+            *self._storage.words, "build", "--layers", "--force-rm", "--pull=never",
+            "--format", "docker", "--identity-label=false", "--timestamp", str(request.epoch),
             "--isolation", options.isolation, "--network", "host", "--no-hosts",
             "--signature-policy", str(self._storage.policy),
             "--ignorefile", str(folder / "ignore"), "--iidfile", str(folder / "ids"),

@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from envgraph.api import Base, BuildContext, BuilderError, Cancel, read_object
 from envgraph.errors import IntegrityError
@@ -65,6 +65,7 @@ class Storage:
         said: list[str] = []
         for driver in drivers:
             words = (
+                *self.own_mounts,
                 self.options.program,
                 "--root", str(self.folder / driver),
                 "--runroot", str(self.folder / f"{driver}-run"),
@@ -113,16 +114,42 @@ class Storage:
         return (major, minor) >= (1, 33)
 
     @cached_property
+    def own_mounts(self) -> tuple[str, ...]:
+        """What keeps the mounts of builds out of this machine's sight, root's too.
+
+        buildah leaves them behind when it is killed. Ordinary users' are apart anyway.
+        """
+        words = ("unshare", "--mount")
+        if os.geteuid() != 0 or not _works(words, self.environ):
+            return ()
+        return words
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """While a build runs, nobody clears away what killed ones have left."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "builds.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            try:
+                yield
+            except BuilderError as error:
+                if error.code in ("cancelled", "builder-timeout"):
+                    self._tidy(file)
+                raise
+
+    def _tidy(self, file: TextIO) -> None:
+        """Remove what killed builds have left, unless another one runs."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        self.run([*self.words, "rm", "--all"], lambda line: None)
+
+    @cached_property
     def without_network(self) -> tuple[str, ...]:
         """What starts a program without any network; empty where that is not to be had."""
         for words in (("unshare", "--net"), ("unshare", "--map-auto", "--map-root-user", "--net")):
-            tool = shutil.which(words[0], path=self.environ.get("PATH"))
-            if tool is None:
-                return ()
-            done = subprocess.run(
-                [*words, "true"], capture_output=True, check=False, env=self.environ
-            )
-            if done.returncode == 0:
+            if _works(words, self.environ):
                 return words
         return ()
 
@@ -194,6 +221,14 @@ class Storage:
         with (self.folder / "import.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _works(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether a program can be started through these words."""
+    if shutil.which(words[0], path=environ.get("PATH")) is None:
+        return False
+    done = subprocess.run([*words, "true"], capture_output=True, check=False, env=dict(environ))
+    return done.returncode == 0
 
 
 class BaseImage:

@@ -240,7 +240,7 @@ def test_a_lock_is_what_it_resolved_to(path: str, counts: bool) -> None:
                 LockedContext(B, "Dockerfile"),
                 LockedContext(A, "other"),
                 LockedContext(A, "Dockerfile", {"V": "1"}),
-            )  # fmt: skip
+            )
         }
         assert len(seen) == 5
         return
