@@ -34,7 +34,13 @@ from envgraph.api.events import Event
 from envgraph.apply.builders import Builders, ChosenBuilder
 from envgraph.apply.contexts import build_context, step_context
 from envgraph.apply.redact import Redactor
-from envgraph.errors import BuildError, InputError, IntegrityError, NotFoundError
+from envgraph.errors import (
+    BuildError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    SourceLocation,
+)
 from envgraph.image.compress import FRAME, default_compression
 from envgraph.image.manifest import image_manifest
 from envgraph.image.steps import STEP_EPOCH, BuiltImage
@@ -383,6 +389,15 @@ def _without_repeats(config: dict[str, Any], before: bytes, along: int) -> dict[
     return config
 
 
+def _source(found: SourceLocation | None, where: DockerStep | BuildSpec) -> SourceLocation | None:
+    """The line of a step, or of the Dockerfile by its path on this machine."""
+    if isinstance(where, DockerStep) or found is None:
+        return where.source
+    if found.file == where.dockerfile_path:
+        return replace(found, file=f"{where.folder}/{where.dockerfile_path}")
+    return found
+
+
 def _explained(
     error: BuilderError, node: Node, where: DockerStep | BuildSpec, redactor: Redactor
 ) -> BuildError:
@@ -400,6 +415,6 @@ def _explained(
         first,
         summary=redactor.clean(first.summary),
         detail=detail,
-        source=where.source if isinstance(where, DockerStep) else first.source or where.source,
+        source=_source(first.source, where),
     )
     return BuildError(diagnostic)

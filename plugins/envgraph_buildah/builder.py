@@ -41,6 +41,8 @@ _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _STATUS: Final = re.compile(r"exit status (\d+)\s*\Z")
 _NOISE: Final = re.compile(r"subprocess exited with status \d+|Error: building at STEP .*")
 _HEREDOC: Final = re.compile(r"(?im)^\s*(?:RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
+_FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
+_ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 _BASE_NAME: Final = "envgraph-base"
 _MOST_LINES: Final = 200
 
@@ -58,6 +60,8 @@ class _Watch:
 
     def line(self, line: str) -> None:
         found = _STEP.fullmatch(line)
+        if found is None and line.startswith("COMMIT"):
+            return
         if found is None:
             self.lines = [*self.lines[-_MOST_LINES:], line]
             self.on_event(Event("message", str(self.step), "docker-step", self.text, text=line))
@@ -191,7 +195,7 @@ class BuildahBuilder:
             words.append("--no-cache")
         elif request.recipe.target:
             words += ["--target", request.recipe.target]
-        for text, image in images.items():
+        for text, image in _by_every_text(request.recipe, images).items():
             words += ["--build-context", f"{text}=container-image://{image.identity}"]
         for name, value in request.arguments.items():
             words += ["--build-arg", f"{name}={value}"]
@@ -201,6 +205,30 @@ class BuildahBuilder:
             path.write_bytes(read())
             words += ["--secret", f"id={name},src={path}"]
         return [*words, str(folder / "context")]
+
+
+def _by_every_text(
+    recipe: Steps | Dockerfile, images: dict[str, BaseImage]
+) -> dict[str, BaseImage]:
+    """The images by what the text calls them: buildah looks before it puts arguments in.
+
+    BuilderError ``builder-lacks`` where an argument leaves open which of them is meant.
+    """
+    if isinstance(recipe, Steps):
+        return images
+    found = dict(images)
+    for raw in _FROM_ARGUMENT.findall(recipe.data.decode("utf-8", "replace")):
+        pattern = ".*".join(re.escape(part) for part in re.split(_ARGUMENT, raw.strip("\"'")))
+        fitting = {t: i for t, i in images.items() if re.fullmatch(pattern, t)}
+        if len({image.identity for image in fitting.values()}) > 1:
+            raise BuilderError(
+                f"buildah cannot be told which image `FROM {raw}` means: {', '.join(fitting)}",
+                code="builder-lacks",
+                hint="use a BuildKit, or write the image out",
+            )
+        for image in fitting.values():
+            found[raw] = image
+    return found
 
 
 def _dockerfile(recipe: Steps | Dockerfile) -> bytes:

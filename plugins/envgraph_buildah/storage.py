@@ -84,14 +84,25 @@ class Storage:
         *,
         cancel: Cancel | None = None,
         until: float | None = None,
+        folder: Path | None = None,
     ) -> int:
         """Run a command with our variables; its exit code."""
-        return run(command, self.environ, on_line, cancel=cancel or NoCancel(), until=until)
+        return run(
+            command, self.environ, on_line, cancel=cancel or NoCancel(), until=until,
+            folder=str(folder or "/"),
+        )  # fmt: skip
 
-    def ask(self, *words: str, cancel: Cancel | None = None, until: float | None = None) -> str:
+    def ask(
+        self,
+        *words: str,
+        cancel: Cancel | None = None,
+        until: float | None = None,
+        folder: Path | None = None,
+    ) -> str:
         """What a subcommand of buildah says; BuilderError when it fails."""
         lines: list[str] = []
-        if self.run([*self.words, *words], lines.append, cancel=cancel, until=until) != 0:
+        command = [*self.words, *words]
+        if self.run(command, lines.append, cancel=cancel, until=until, folder=folder) != 0:
             raise refused(f"buildah {words[0]} failed", "\n".join(lines[-10:]))
         return "\n".join(lines)
 
@@ -178,9 +189,10 @@ class Storage:
         if identity in self.ask("images", "-q", "--no-trunc", "-a"):
             image.identity = identity
             return image
-        folder = Path(tempfile.mkdtemp(dir=scratch))
+        # The image's name is the path as it is given, and not every path is a name.
+        folder = scratch / f"base{base.manifest.digest.hex[:32]}"
         blobs = folder / "blobs" / "sha256"
-        blobs.mkdir(parents=True)
+        blobs.mkdir(parents=True, exist_ok=True)
         for layer in manifest["layers"]:
             _copy_blob(base, Digest(layer["digest"]), blobs, cancel)
         (blobs / Digest(manifest["config"]["digest"]).hex).write_bytes(config)
@@ -196,8 +208,8 @@ class Storage:
         (folder / "index.json").write_text(json.dumps(index))
         with self._alone():
             said = self.ask(
-                "pull", "-q", "--signature-policy", str(self.policy), f"oci:{folder}:base",
-                cancel=cancel, until=until,
+                "pull", "-q", "--signature-policy", str(self.policy), f"oci:{folder.name}:base",
+                cancel=cancel, until=until, folder=scratch,
             )  # fmt: skip
         image.identity = said.split()[-1].removeprefix("sha256:")
         shutil.rmtree(folder, ignore_errors=True)
