@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from envgraph.testing.http import ChannelServer
+from tests.daemons import Daemon, current_docker, dockerd
 from tests.services import (
     Channel,
     cache_folder,
@@ -95,3 +96,20 @@ def corpus() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"ENVGRAPH_CORPUS={folder} is not a folder"
     return path
+
+
+@pytest.fixture(scope="session")
+def current_dockerd(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Daemon]:
+    """A current dockerd with containerd's image store, for the whole run."""
+    folder = tmp_path_factory.mktemp("dockerd")
+    with dockerd(folder, current_docker(cache_folder(pytestconfig))) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def old_dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Debian's dockerd without containerd's image store, for the whole run."""
+    with dockerd(tmp_path_factory.mktemp("dockerd-old")) as daemon:
+        yield daemon

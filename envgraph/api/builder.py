@@ -90,6 +90,14 @@ thread, more than once."""
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer: its blob, and the digest of its plain tar."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Base:
     """An image to build on, pinned: one manifest of one platform, never an index."""
 
@@ -98,6 +106,9 @@ class Base:
 
     manifest: Descriptor
     """Its manifest: media type, digest, size in bytes."""
+
+    layers: tuple[Layer, ...]
+    """From the bottom to the top, as its manifest and its config have them."""
 
     pull: str = ""
     """``HOST/REPOSITORY`` where a builder finds :attr:`manifest` by digest; empty when it is
@@ -159,6 +170,10 @@ class ContextEntry:
 
     folder: bool = False
 
+    content: Digest | None = None
+    """Of a file's bytes. A builder that keeps files between builds tells by it what changed;
+    it reads the file to know where this is None."""
+
 
 class BuildContext(Protocol):
     """The files that ``COPY`` and ``ADD`` see: ignore rules have been applied."""
@@ -209,29 +224,24 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltLayer:
-    """A layer of the result."""
-
-    descriptor: Descriptor
-    diff_id: Digest
-    from_base: bool
-    """It is a layer of a base, as the base's manifest has it. Others are plain tar
-    (``…layer.v1.tar``, digest and DiffID are one): the host compresses as it is set up to."""
-
-
-@dataclass(frozen=True, slots=True)
 class BuildResult:
     """What a build made. Its layers can be read while the build's context is entered."""
 
-    layers: tuple[BuiltLayer, ...]
-    """From the bottom to the top, the base's included."""
+    base: Base | None
+    """The one of the request's bases that the image stands on; None is ``scratch``."""
+
+    layers: tuple[Layer, ...]
+    """The new ones, above those of ``base``, from the bottom to the top. They are plain tar
+    (``application/vnd.oci.image.layer.v1.tar``; digest and DiffID are one): the host
+    compresses them as it is set up to."""
 
     config: bytes
-    """The image's config. Its DiffIDs are those of ``layers``, its history has one entry
-    for each instruction, its times are the request's epoch."""
+    """The image's config. Its DiffIDs are those of the base and of ``layers``; its history
+    is the base's and one entry for each instruction, with ``empty_layer`` where that made no
+    layer; the new entries' times, and its own, are the request's epoch."""
 
     open: BlobOpener = field(repr=False, compare=False)
-    """A layer that is not ``from_base``, verified: IntegrityError at the end otherwise."""
+    """One of ``layers``, verified: IntegrityError at the end of other bytes."""
 
 
 class Cancel(Protocol):

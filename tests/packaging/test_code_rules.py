@@ -35,9 +35,13 @@ ALLOWED: dict[str, dict[str, str]] = {
         "envgraph/apply/executor.py": "the one place with threads",
         "envgraph/conda/linkworker.py": "a process of its own, which watches its parent",
         "envgraph/conda/gateway.py": "one solve, where a notebook already runs a loop",
+        "envgraph/testing/builder/contract_failures.py": "a test of several builds at once",
         "envgraph/testing/http.py": "a server for tests",
         "envgraph/testing/registry/contract_crowd.py": "tests of many threads at once",
         "envgraph/testing/registry/scripted.py": "a server for tests",
+        "plugins/envgraph_buildkit/dial.py": "carries bytes between grpcio and dockerd's upgrade",
+        "plugins/envgraph_buildkit/session.py": "grpcio's server, which BuildKit calls back",
+        "plugins/envgraph_buildkit/solve.py": "follows the status while the build is waited for",
     },
 }
 

@@ -1,0 +1,254 @@
+"""The builder: one connection, and for each build a session, a Solve and a spool folder."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import grpc
+
+from envgraph.api import (
+    Builder,
+    BuilderError,
+    BuildRequest,
+    BuildResult,
+    Cancel,
+    Capabilities,
+    Event,
+    Platform,
+    PluginContext,
+)
+from envgraph_buildkit.connection import Connection
+from envgraph_buildkit.content import Content
+from envgraph_buildkit.docker import forget_image, save_image
+from envgraph_buildkit.exported import Exported, read_blobs, read_tar
+from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
+from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
+from envgraph_buildkit.progress import Progress, Redactor
+from envgraph_buildkit.recipe import Written, write
+from envgraph_buildkit.result import bases_of, result_of
+from envgraph_buildkit.session import Refusal, Session
+from envgraph_buildkit.solve import Solve
+
+_EXPORT: Final = {"compression": "uncompressed", "oci-mediatypes": "true", "tar": "false"}
+"""``tar``: blobs are sent one by one, and those that are here are not."""
+_DENY: Final = 1
+_FETCHED: Final = ("http://*", "https://*", "git://*", "docker-image://*")
+
+
+class BuildkitBuilder(Builder):
+    """Builds with the BuildKit that the options, the environment or this machine name."""
+
+    def __init__(
+        self, options: BuildkitOptions, context: PluginContext, environ: Mapping[str, str]
+    ) -> None:
+        """Bind; nothing is dialled."""
+        self._options = options
+        self._context = context
+        self._environ = environ
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+
+    @property
+    def title(self) -> str:
+        """``buildkit at unix:///var/run/docker.sock``."""
+        try:
+            return f"buildkit at {self._endpoint().address}"
+        except BuilderError:
+            return "buildkit"
+
+    def _endpoint(self) -> Endpoint:
+        return find_endpoint(self._options, self._environ, Path(self._context.root))
+
+    def _connected(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = Connection(self._endpoint())
+            return self._connection
+
+    def capabilities(self) -> Capabilities:
+        """What the worker can do; BuilderError when nothing answers."""
+        return self._connected().capabilities()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def build(
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel
+    ) -> Iterator[BuildResult]:
+        """Build, read what came back, and keep it until the context is left."""
+        if cancel.is_set():
+            raise BuilderError("the build was cancelled", code="cancelled")
+        connection = self._connected()
+        worker = connection.worker()
+        _check_platform(request.platform, worker.platforms)
+        written = write(
+            request, whole=worker.whole, network=self._options.network,
+            cache_from=self._options.cache_from,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
+            folder = Path(name)
+            with Run(connection, self._context, request, written, on_event, folder) as run:
+                run.solve(self._options, cancel)
+            with run.exported() as exported:
+                result = result_of(exported, request, folder)
+            run.spool.unlink(missing_ok=True)
+            yield result
+
+
+def _check_platform(wanted: Platform, offered: tuple[Platform, ...]) -> None:
+    known = {(each.os, each.architecture) for each in offered}
+    if (wanted.os, wanted.architecture) not in known:
+        raise BuilderError(
+            f"this BuildKit does not build for {wanted}",
+            code="builder-lacks",
+            detail=f"It builds for {', '.join(map(str, offered)) or 'nothing'}.",
+            hint="use a builder on a machine of that platform, or give this one QEMU's binfmt",
+        )
+
+
+class Run:
+    """One build: what BuildKit may ask for, and where the image goes."""
+
+    def __init__(
+        self, connection: Connection, context: PluginContext, request: BuildRequest,
+        written: Written, on_event: Callable[[Event], None], folder: Path,
+    ) -> None:  # fmt: skip
+        """Bind; the session opens when this is entered."""
+        self._connection = connection
+        self._request = request
+        self._written = written
+        self.spool = folder / "image.tar"
+        self._blobs = folder / "blobs"
+        self._blobs.mkdir()
+        self._manifest = ""
+        self._context = context
+        self._redactor = Redactor()
+        self._progress = Progress(on_event, self._redactor)
+        trees = {"dockerfile": tree_of_file("Dockerfile", written.data)}
+        trees["context"] = (
+            Tree((), _nothing) if request.context is None else tree_of(request.context)
+        )
+        self._session = Session(
+            connection,
+            {
+                **FileSync(trees, request.epoch).handlers(),
+                **Content(written.by_blobs, bases_of(request), self._blobs).handlers(),
+                **self._own_handlers(),
+            },
+            _shared_key(context.root, trees["context"]),
+        )
+
+    def __enter__(self) -> Run:
+        self._session.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._session.__exit__(*problem)
+
+    def _own_handlers(self) -> dict[str, Any]:
+        return {
+            "/moby.filesync.v1.FileSend/DiffCopy": grpc.stream_stream_rpc_method_handler(
+                self._receive, message("BytesMessage").FromString, encode
+            ),
+            "/moby.filesync.v1.Auth/Credentials": grpc.unary_unary_rpc_method_handler(
+                self._credentials, message("CredentialsRequest").FromString, encode
+            ),
+            "/moby.buildkit.secrets.v1.Secrets/GetSecret": grpc.unary_unary_rpc_method_handler(
+                self._secret, message("GetSecretRequest").FromString, encode
+            ),
+        }
+
+    def _receive(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        with self.spool.open("wb") as target:
+            for part in requests:
+                target.write(part.data)
+        yield from ()
+
+    def _credentials(self, request: Any, context: Any) -> Any:
+        host = "docker.io" if request.Host == "registry-1.docker.io" else request.Host
+        login = self._context.credentials(host, "")
+        if login is None or not login.password:
+            return message("CredentialsResponse")()
+        self._redactor.learn(login.password.encode())
+        return message("CredentialsResponse")(Username=login.username, Secret=login.password)
+
+    def _secret(self, request: Any, context: Any) -> Any:
+        reader = self._request.secrets.get(request.ID)
+        if reader is None:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"secret {request.ID[:100]}: not found")
+        data = reader()
+        self._redactor.learn(data)
+        return message("GetSecretResponse")(data=data)
+
+    def solve(self, options: BuildkitOptions, cancel: Cancel) -> None:
+        """Run it; the image's tar is at the spool's place then."""
+        whole = self._connection.worker().whole
+        ref = uuid.uuid4().hex
+        name = f"envgraph-build-{ref}"
+        message_ = message("SolveRequest")(
+            Ref=ref, Session=self._session.id, Frontend="dockerfile.v0",
+            FrontendAttrs=dict(self._written.attributes),
+            Exporter="oci" if whole else "moby",
+            ExporterAttrs=_EXPORT if whole else {"name": name},
+        )  # fmt: skip
+        if self._request.network:
+            _add_cache(message_, options)
+            if options.network == "host":
+                message_.Entitlements.append("network.host")
+        else:
+            message_.SourcePolicy.version = 1
+            for pattern in _FETCHED:
+                rule = message_.SourcePolicy.rules.add(action=_DENY)
+                rule.selector.identifier = pattern
+        try:
+            answer = Solve(self._connection, message_, self._progress).wait(
+                self._session, self._written, cancel, self._request.timeout
+            )
+            if not whole:
+                save_image(self._connection.endpoint, name, self.spool)
+        finally:
+            if not whole:
+                forget_image(self._connection.endpoint, name)
+        self._manifest = answer.get("containerimage.digest", "")
+
+    def exported(self) -> AbstractContextManager[Exported]:
+        """The image that came, by whichever way; BuilderError when none did."""
+        if self.spool.exists():
+            return read_tar(self.spool, self._request.platform)
+        if not self._manifest:
+            raise BuilderError(
+                "BuildKit said that the build is done, and sent no image", code="builder-answer"
+            )
+        return read_blobs(self._blobs, self._manifest, self._request.platform)
+
+
+def _add_cache(request: Any, options: BuildkitOptions) -> None:
+    for ref in options.cache_from:
+        request.Cache.Imports.add(Type="registry", Attrs={"ref": ref})
+    if options.cache_to:
+        request.Cache.Exports.add(
+            Type="registry", Attrs={"ref": options.cache_to, "mode": "max", "ignore-error": "true"}
+        )
+
+
+def _shared_key(root: str, tree: Tree) -> str:
+    """Equal for contexts that are versions of each other: BuildKit asks for changed files only."""
+    top = sorted({entry.path.partition("/")[0] for entry in tree.entries})
+    return hashlib.sha256(repr((root, top)).encode()).hexdigest()
+
+
+def _nothing(path: str) -> BinaryIO:
+    raise FileNotFoundError(path)

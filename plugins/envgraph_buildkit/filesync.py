@@ -1,0 +1,159 @@
+"""Files for BuildKit: the sending side of fsutil's protocol.
+
+The sender tells every entry (STAT), depth first and names in the order of their bytes; an empty
+STAT ends that. The receiver asks (REQ) for the contents that it lacks, by the entry's place in
+the sequence; an empty DATA ends each. FIN ends it all, both ways.
+
+The receiver keeps files between builds, and compares mode, size and time: so the time that is
+told depends on the content. It is not earlier than the epoch, and no layer has it: what is
+later than the epoch is set to it.
+
+What ignore rules say has been applied by the host: a ``.dockerignore`` is an ordinary file
+here, and the Dockerfile frontend, which asks for it first, is told that there is none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import grpc
+
+from envgraph.api import BuildContext, ContextEntry, Digest
+from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.session import Refusal
+
+STAT, REQ, DATA, FIN, ERR = range(5)
+_CHUNK: Final = 1 << 20
+_GO_FOLDER: Final = 1 << 31
+_GO_SYMLINK: Final = 1 << 27
+_IGNORE_FILES: Final = (".dockerignore", "Dockerfile.dockerignore")
+
+Opener = Callable[[str], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What is sent for one name: entries in fsutil's order, and how to open a file."""
+
+    entries: tuple[ContextEntry, ...]
+    open: Opener
+
+
+def tree_of(context: BuildContext) -> Tree:
+    """A build context, with every folder told, even those that only its files imply."""
+    found = {entry.path: _hashed(entry, context) for entry in context.entries()}
+    for path in list(found):
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found[parent] = ContextEntry(parent, 0o755, folder=True)
+            parent = parent.rpartition("/")[0]
+    order = sorted(
+        found.values(), key=lambda entry: entry.path.encode(errors="surrogateescape").split(b"/")
+    )
+    return Tree(tuple(order), context.open)
+
+
+def tree_of_file(name: str, data: bytes) -> Tree:
+    """One file."""
+    entry = ContextEntry(name, 0o644, len(data), content=Digest.of(data))
+    return Tree((entry,), lambda path: io.BytesIO(data))
+
+
+def _hashed(entry: ContextEntry, context: BuildContext) -> ContextEntry:
+    """The entry with the digest of its content."""
+    if entry.folder or entry.link or entry.content is not None:
+        return entry
+    with context.open(entry.path) as stream:
+        digest = hashlib.file_digest(stream, "sha256")  # type: ignore[arg-type]
+    return dataclasses.replace(entry, content=Digest(f"sha256:{digest.hexdigest()}"))
+
+
+def _mark(entry: ContextEntry) -> int:
+    """Nanoseconds that say which content it is: up to twelve days of them."""
+    if entry.content is None:
+        return 0
+    return int(str(entry.content).removeprefix("sha256:")[:16], 16) % (1 << 50)
+
+
+def wanted(entries: Sequence[ContextEntry], follow: Iterable[str]) -> Iterator[ContextEntry]:
+    """Those that BuildKit will look at: it names the sources of ``COPY``.
+
+    All of them where a name is a pattern, or where a symlink might lead elsewhere.
+    """
+    names = [name.strip("/") for name in follow]
+    plain = all(name and not set(name) & set("*?[]\\") for name in names)
+    if not names or not plain or any(entry.link for entry in entries):
+        yield from entries
+        return
+    for entry in entries:
+        for name in names:
+            inside = entry.path == name or entry.path.startswith(name + "/")
+            if inside or (entry.folder and name.startswith(entry.path + "/")):
+                yield entry
+                break
+
+
+class FileSync:
+    """``moby.filesync.v1.FileSync``: trees by name."""
+
+    def __init__(self, trees: dict[str, Tree], epoch: int) -> None:
+        """``epoch``: the time of every file."""
+        self._trees = trees
+        self._epoch = epoch
+
+    def handlers(self) -> dict[str, Any]:
+        """For the session."""
+        return {
+            "/moby.filesync.v1.FileSync/DiffCopy": grpc.stream_stream_rpc_method_handler(
+                self._diff_copy, message("Packet").FromString, encode
+            )
+        }
+
+    def _diff_copy(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        asked: dict[str, list[str]] = {}
+        for key, value in context.invocation_metadata():
+            text = value.decode() if isinstance(value, bytes) else value
+            asked.setdefault(key, []).append(text)
+        name = (asked.get("dir-name") or [""])[0]
+        tree = self._trees.get(name)
+        if tree is None:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"no local files named {name[:100]!r}")
+        follow: list[str] = []
+        for key in ("followpaths", "include-patterns"):
+            if key + "-encoded" not in asked:  # names beyond ASCII: all files then
+                follow += asked.get(key, ())
+        entries: list[ContextEntry] = []
+        if not (follow and set(follow) <= set(_IGNORE_FILES)):
+            entries = list(wanted(tree.entries, follow))
+        packet = message("Packet")
+        for entry in entries:
+            yield packet(type=STAT, stat=self._stat(entry))
+        yield packet(type=STAT)
+        for request in requests:
+            if request.type == REQ:
+                if len(entries) <= request.ID:
+                    raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"no file {request.ID}")
+                with tree.open(entries[request.ID].path) as stream:
+                    while part := stream.read(_CHUNK):
+                        yield packet(type=DATA, ID=request.ID, data=part)
+                yield packet(type=DATA, ID=request.ID)
+            elif request.type == FIN:
+                yield packet(type=FIN)
+                return
+            elif request.type == ERR:
+                return
+
+    def _stat(self, entry: ContextEntry) -> Any:
+        kind = _GO_FOLDER if entry.folder else _GO_SYMLINK if entry.link else 0
+        return message("Stat")(
+            path=entry.path,
+            mode=kind | (0o777 if entry.link else entry.mode & 0o777),
+            size=0 if kind else entry.size,
+            modTime=self._epoch * 1_000_000_000 + _mark(entry),
+            linkname=entry.link,
+        )

@@ -1,0 +1,96 @@
+"""A layer's tar, written anew so that equal files give equal bytes.
+
+What differs between two runs of a step, or two kinds of worker, and says nothing about the
+files: times later than the epoch, times of access and change, names of owners (their
+numbers stay), how a header is encoded. Contents, modes, links, order, extended attributes
+stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from typing import BinaryIO, Final
+
+from envgraph.api import Digest
+from envgraph.errors import IntegrityError
+
+_XATTR: Final = "SCHILY.xattr."
+_CHUNK: Final = 1 << 20
+
+
+class Hashing:
+    """Passes bytes on, and knows their digest and count."""
+
+    def __init__(self, target: BinaryIO | None) -> None:
+        """``target``: where they go; None drops them."""
+        self._target = target
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Take bytes."""
+        self._hash.update(data)
+        self.size += len(data)
+        if self._target is not None:
+            self._target.write(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """How many there were."""
+        return self.size
+
+    @property
+    def digest(self) -> Digest:
+        """Of all bytes so far."""
+        return Digest(f"sha256:{self._hash.hexdigest()}")
+
+
+class Watched:
+    """Reads a stream, and knows the digest of what was read."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        """Read from ``source``."""
+        self._source = source
+        self._seen = Hashing(None)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        part = self._source.read(size)
+        self._seen.write(part)
+        return part
+
+    def check(self, digest: Digest, what: str) -> None:
+        """Read the rest; IntegrityError when it was not what ``digest`` says."""
+        while self.read(_CHUNK):
+            pass
+        if self._seen.digest != digest:
+            raise IntegrityError(f"{what} is {self._seen.digest} and not {digest}")
+
+
+def normalise(
+    source: BinaryIO, diff_id: Digest, target: BinaryIO, epoch: int
+) -> tuple[Digest, int]:
+    """Write the layer of ``source`` (plain tar, whose digest is ``diff_id``) to ``target``.
+
+    Gives the new digest and size. IntegrityError for bytes of another digest, or no tar.
+    """
+    watched, out = Watched(source), Hashing(target)
+    try:
+        with (
+            tarfile.open(fileobj=watched, mode="r|", errorlevel=2) as layer,  # type: ignore[call-overload]
+            tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as made,  # type: ignore[call-overload]
+        ):
+            for member in layer:
+                member.mtime = min(int(member.mtime), epoch)
+                member.uname = member.gname = ""
+                member.pax_headers = {
+                    key: value
+                    for key, value in sorted(member.pax_headers.items())
+                    if key.startswith(_XATTR)
+                }
+                made.addfile(member, layer.extractfile(member) if member.isreg() else None)
+    except tarfile.TarError as error:
+        raise IntegrityError(f"the layer {diff_id} is no tar: {error}") from None
+    watched.check(diff_id, "a layer")
+    return out.digest, out.size

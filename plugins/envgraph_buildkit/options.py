@@ -1,0 +1,212 @@
+"""Settings of ``builder: {type: buildkit}``, and where BuildKit is when they do not say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from envgraph.api import BuilderError
+
+DEFAULTS: Final = ("unix:///run/buildkit/buildkitd.sock", "unix:///var/run/docker.sock")
+"""Where BuildKit usually is; the first that is there is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildkitOptions:
+    """The keys beside ``type: buildkit``."""
+
+    address: str = ""
+    """``unix:///PATH`` or ``tcp://HOST:PORT``, of a buildkitd or a dockerd; empty: see
+    :func:`find_endpoint`."""
+
+    ca: str = ""
+    """A PEM file of the authorities that the server's certificate comes from. Any of the
+    TLS keys makes a ``tcp://`` connection TLS."""
+
+    cert: str = ""
+    """A PEM file of this client's certificate, with ``key``."""
+
+    key: str = ""
+    server_name: str = ""
+    """The name in the server's certificate, where it is not the host of ``address``."""
+
+    cache_from: tuple[str, ...] = ()
+    """References in registries, out of which BuildKit may take what others built."""
+
+    cache_to: str = ""
+    """A reference in a registry, where BuildKit keeps what it built, every stage."""
+
+    network: str = "default"
+    """The network of ``RUN`` in builds that may have one: ``default`` or ``host``, which the
+    server must allow."""
+
+    def __post_init__(self) -> None:
+        """ValueError for what can be told without a server."""
+        if self.network not in ("default", "host"):
+            raise ValueError(f"network is {self.network!r}: `default` or `host`")
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key come together")
+        for name in (*self.cache_from, self.cache_to):
+            if "," in name or any(c.isspace() for c in name):
+                raise ValueError(f"{name!r} is no reference of an image")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a TLS connection; empty where there is none."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    server_name: str = ""
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where BuildKit is, and who said so."""
+
+    address: str
+    why: str
+    tls: Tls | None = None
+
+    @property
+    def local(self) -> bool:
+        """It is a unix socket."""
+        return self.address.startswith("unix://")
+
+    @property
+    def path(self) -> str:
+        """The unix socket's path."""
+        return self.address.removeprefix("unix://")
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """Of a ``tcp://`` address."""
+        parts = urlsplit(self.address)
+        return parts.hostname or "", parts.port or 0
+
+
+def connects(options: BuildkitOptions) -> bool:
+    """Whether builders of these options open connections beyond unix sockets."""
+    try:
+        return not find_endpoint(options, os.environ, Path("/")).local
+    except BuilderError:
+        return False  # it connects to nothing, and says so when it is asked
+
+
+def find_endpoint(options: BuildkitOptions, environ: Mapping[str, str], root: Path) -> Endpoint:
+    """``address``, ``BUILDKIT_HOST``, ``DOCKER_HOST``, docker's context, the usual places.
+
+    Files in options are relative to ``root``. BuilderError ``builder-options`` for an
+    address that this client does not speak, ``builder-down`` when there is none.
+    """
+    tls = None
+    if options.ca or options.cert or options.server_name:
+        ca, cert, key = (
+            str(root / each) if each else "" for each in (options.ca, options.cert, options.key)
+        )
+        tls = Tls(ca, cert, key, options.server_name)
+    if options.address:
+        return _checked(Endpoint(options.address, "builder.address", tls))
+    if address := environ.get("BUILDKIT_HOST"):
+        return _checked(Endpoint(address, "BUILDKIT_HOST", tls))
+    if address := environ.get("DOCKER_HOST"):
+        return _checked(Endpoint(address, "DOCKER_HOST", tls or _docker_tls(environ)))
+    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
+    if found := _context(folder, environ.get("DOCKER_CONTEXT", ""), tls):
+        return _checked(found)
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    rootless = (f"unix://{runtime}/buildkit/buildkitd.sock", f"unix://{runtime}/docker.sock")
+    places = (*(rootless if runtime else ()), *DEFAULTS)
+    for address in places:
+        if Path(address.removeprefix("unix://")).exists():
+            return Endpoint(address, "it is there")
+    raise BuilderError(
+        "there is no BuildKit on this machine",
+        code="builder-down",
+        detail="Looked at:\n" + "\n".join(places),
+        hint="start dockerd or buildkitd, or set `builder: {address: …}`, BUILDKIT_HOST or"
+        " DOCKER_HOST",
+        retryable=True,
+    )
+
+
+def _docker_tls(environ: Mapping[str, str]) -> Tls | None:
+    """What ``DOCKER_TLS_VERIFY``, ``DOCKER_TLS`` and ``DOCKER_CERT_PATH`` say."""
+    verify = bool(environ.get("DOCKER_TLS_VERIFY"))
+    if not verify and not environ.get("DOCKER_TLS"):
+        return None
+    folder = Path(environ.get("DOCKER_CERT_PATH") or Path(environ.get("HOME", "/")) / ".docker")
+    return _tls_of(folder, verify)
+
+
+def _tls_of(folder: Path, verify: bool) -> Tls:
+    """The files that docker keeps in a folder."""
+    ca, cert, key = (
+        str(path) if (path := folder / f"{name}.pem").exists() else ""
+        for name in ("ca", "cert", "key")
+    )
+    return Tls(ca, cert, key, verify=verify)
+
+
+def _context(folder: Path, name: str, tls: Tls | None) -> Endpoint | None:
+    """The docker context ``name``, or the current one; None for docker's default."""
+    if not name:
+        try:
+            config = json.loads((folder / "config.json").read_bytes())
+            name = config.get("currentContext", "") if isinstance(config, dict) else ""
+        except (OSError, ValueError):
+            return None
+    if not isinstance(name, str) or name in ("", "default"):
+        return None
+    key = hashlib.sha256(name.encode()).hexdigest()
+    try:
+        meta = json.loads((folder / "contexts/meta" / key / "meta.json").read_bytes())
+        docker = meta["Endpoints"]["docker"]
+        address = str(docker["Host"])
+        verify = not docker.get("SkipTLSVerify", False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BuilderError(
+            f"the docker context {name!r} cannot be read",
+            code="builder-options",
+            detail=f"{type(error).__name__}: {error}",
+            hint="`docker context ls` shows those that are there",
+        ) from None
+    files = folder / "contexts/tls" / key / "docker"
+    if tls is None and files.is_dir():
+        tls = _tls_of(files, verify)
+    return Endpoint(address, f"the docker context {name}", tls)
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    """The endpoint; BuilderError when this client cannot use its address."""
+    parts = urlsplit(endpoint.address)
+    try:
+        fine = (parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/")) or (
+            parts.scheme == "tcp"
+            and bool(parts.hostname)
+            and parts.port is not None
+            and parts.username is None
+        )
+    except ValueError:
+        fine = False
+    if fine:
+        return endpoint
+    scheme = parts.scheme[:20] or "none"
+    hint = {
+        "ssh": "forward the socket (`ssh -L /tmp/b.sock:/var/run/docker.sock HOST`) and use unix://",
+        "http": "write tcp:// for it",
+        "https": "write tcp:// for it, with `ca:`",
+    }.get(parts.scheme, "write unix:///PATH or tcp://HOST:PORT")
+    raise BuilderError(
+        f"{endpoint.why} is no address that envgraph_buildkit speaks: scheme {scheme}",
+        code="builder-options",
+        hint=hint,
+    )

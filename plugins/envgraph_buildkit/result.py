@@ -1,0 +1,115 @@
+"""The image that came back, checked against what was asked for, as a BuildResult."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from envgraph.api import (
+    OCI_LAYER,
+    Base,
+    BuilderError,
+    BuildRequest,
+    BuildResult,
+    Descriptor,
+    Digest,
+    Layer,
+    Steps,
+)
+from envgraph.errors import IntegrityError, NotFoundError
+from envgraph_buildkit.exported import Exported
+from envgraph_buildkit.normal import Hashing, normalise
+
+_CHUNK: Final = 1 << 20
+_CONFIG_KEYS: Final = ("architecture", "os", "variant", "config")
+_HISTORY_KEYS: Final = ("created_by", "author", "comment", "empty_layer")
+
+
+def result_of(exported: Exported, request: BuildRequest, folder: Path) -> BuildResult:
+    """The result; its new layers lie in ``folder``, as long as that is there."""
+    diff_ids = [diff_id for _, diff_id in exported.members]
+    base = _base_of(diff_ids, request)
+    below = len(base.layers) if base else 0
+    layers: list[Layer] = []
+    places: dict[Digest, Path] = {}
+    for name, diff_id in exported.members[below:]:
+        path = folder / f"layer-{len(layers)}"
+        with exported.open(name) as source, path.open("wb") as target:
+            digest, size = normalise(source, diff_id, target, request.epoch)
+        layers.append(Layer(Descriptor(OCI_LAYER, digest, size), digest))
+        places[digest] = path
+    kept = [layer.diff_id for layer in base.layers] if base else []
+    made = [*kept, *(layer.diff_id for layer in layers)]
+    config = _config(json.loads(exported.config), made, below, request.epoch)
+
+    @contextmanager
+    def open_layer(digest: Digest) -> Iterator[BinaryIO]:
+        if digest not in places:
+            raise NotFoundError(f"the build made no layer {digest}")
+        _check(places[digest], digest)
+        with places[digest].open("rb") as stream:
+            yield stream
+
+    return BuildResult(base, tuple(layers), config, open_layer)
+
+
+def _check(path: Path, digest: Digest) -> None:
+    seen = Hashing(None)
+    with path.open("rb") as stream:
+        while part := stream.read(_CHUNK):
+            seen.write(part)
+    if seen.digest != digest:
+        raise IntegrityError(f"the layer {digest} changed on this machine's disk")
+
+
+def bases_of(request: BuildRequest) -> Iterable[Base]:
+    """Those that the image may stand on."""
+    recipe = request.recipe
+    if isinstance(recipe, Steps):
+        return (recipe.base,) if recipe.base else ()
+    return recipe.bases.values()
+
+
+def _base_of(diff_ids: list[Digest], request: BuildRequest) -> Base | None:
+    """The base whose layers are the image's lowest: the one with the most of them."""
+    found: Base | None = None
+    for base in bases_of(request):
+        lower = [layer.diff_id for layer in base.layers]
+        if diff_ids[: len(lower)] == lower and len(lower) > len(found.layers if found else ()):
+            found = base
+    if isinstance(request.recipe, Steps) and found is None:
+        wanted = request.recipe.base
+        if wanted is not None and wanted.layers:
+            raise BuilderError(
+                f"what BuildKit built does not stand on {wanted.reference}",
+                code="builder-answer",
+                detail=f"asked for {wanted.manifest.digest}",
+            )
+        return wanted
+    return found
+
+
+def _config(document: dict[str, Any], made: list[Digest], below: int, epoch: int) -> bytes:
+    """The config with the new DiffIDs, and no time of the new history later than the epoch."""
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+    history, layer = [], 0
+    for entry in document.get("history") or []:
+        if layer >= below:  # else it is of one of the base's layers
+            said = str(entry.get("created") or created)
+            entry = {key: entry[key] for key in _HISTORY_KEYS if entry.get(key)}
+            entry["created"] = said if said[:19] < created[:19] else created
+        history.append(entry)
+        layer += not entry.get("empty_layer", False)
+    new = {key: document[key] for key in _CONFIG_KEYS if document.get(key)}
+    settings = new.get("config") or {}  # old servers write null where others write nothing
+    new["config"] = {key: value for key, value in settings.items() if value is not None}
+    new |= {
+        "created": created,
+        "history": history,
+        "rootfs": {"type": "layers", "diff_ids": [str(each) for each in made]},
+    }
+    return json.dumps(new, sort_keys=True, separators=(",", ":")).encode()

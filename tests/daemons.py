@@ -1,0 +1,146 @@
+"""Docker daemons for tests, each with folders of its own: the system is left as it is.
+
+A current one, with containerd's snapshotter (all of BuildKit), comes from the Debian suite
+that has it: its packages are unpacked into the cache folder and run from there. The old one is
+the machine's own ``dockerd``, without the snapshotter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.services import missing, require_root, require_tool
+
+SUITE = "trixie"
+PACKAGES = ("docker.io", "containerd")
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A running dockerd: the address of its socket, its version, its process."""
+
+    address: str
+    version: str
+    process: subprocess.Popen[bytes]
+
+
+def _apt(folder: Path, *arguments: str) -> None:
+    """apt-get with lists, state and sources of its own."""
+    settings = {
+        "Dir::Etc": folder / "etc",
+        "Dir::Etc::sourcelist": folder / "etc/sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State": folder,
+        "Dir::State::lists": folder / "lists",
+        "Dir::State::status": folder / "status",
+        "Dir::Cache": folder / "cache",
+        "APT::Sandbox::User": "root",
+    }
+    options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+    done = subprocess.run(
+        ["apt-get", "-q", *options, *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        missing(f"no current dockerd: apt-get {arguments[0]}: {done.stderr.strip()[-300:]}")
+
+
+def current_docker(cache: Path) -> Path:
+    """The folder with a current dockerd and containerd; unpacked once per cache folder."""
+    require_root()
+    for tool in ("apt-get", "dpkg", "runc"):
+        require_tool(tool)
+    if not Path(KEYRING).exists():
+        missing("no current dockerd: this is not Debian")
+    root = cache / f"docker-{SUITE}"
+    with (cache / "docker.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if root.is_dir():
+            return root
+        with tempfile.TemporaryDirectory(dir=cache) as name:
+            made = Path(name)
+            for each in ("etc/preferences.d", "lists/partial", "cache/archives/partial", "root"):
+                (made / each).mkdir(parents=True)
+            shutil.copytree("/etc/apt/apt.conf.d", made / "etc/apt.conf.d")
+            (made / "status").touch()
+            (made / "etc/sources.list").write_text(
+                f"deb [signed-by={KEYRING}] http://deb.debian.org/debian {SUITE} main\n"
+            )
+            _apt(made, "update")
+            _apt(made, "download", *PACKAGES)
+            for package in made.glob("*.deb"):
+                subprocess.run(["dpkg", "-x", package, made / "root"], check=True)
+            (made / "root").rename(root)
+    return root
+
+
+@contextmanager
+def dockerd(folder: Path, programs: Path | None = None) -> Iterator[Daemon]:
+    """A dockerd for as long as it is entered; ``programs`` is from :func:`current_docker`."""
+    require_root()
+    require_tool("runc")
+    if programs is None:
+        require_tool("dockerd")
+    path = SBIN if programs is None else f"{programs}/usr/bin:{programs}/usr/sbin:{SBIN}"
+    # a socket's path has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="eg-", dir="/tmp") as short:
+        address = f"{short}/d.sock"
+        settings = {
+            "features": {"containerd-snapshotter": programs is not None},
+            "iptables": False, "ip6tables": False, "bridge": "none", "ip-forward": False,
+            "hosts": [f"unix://{address}"],
+            "data-root": str(folder / "data"), "exec-root": f"{short}/x",
+            "pidfile": f"{short}/pid",
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "daemon.json").write_text(json.dumps(settings))
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                ["dockerd", f"--config-file={folder}/daemon.json"],
+                env={**os.environ, "PATH": path}, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield Daemon(f"unix://{address}", _wait(address, process, folder / "log"), process)
+        finally:
+            _stop(process)
+            shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    """Its version, as soon as it answers."""
+    for _ in range(600):
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.connect(address)
+            client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            answer = client.recv(4096).decode()
+            if " 200 " in answer.partition("\r\n")[0]:
+                return answer.partition("Server: Docker/")[2].split()[0]
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    return missing(f"dockerd does not start: {log.read_text(errors='replace')[-600:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End it, and the containerd that it started."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
