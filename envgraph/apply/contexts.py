@@ -46,7 +46,9 @@ class FolderContext:
         """Everything, folders before what is in them."""
         for path in sorted(self._entries):
             entry = self._entries[path]
-            yield ContextEntry(path, entry.mode, entry.size, entry.target, entry.kind == "folder")
+            yield ContextEntry(
+                path, entry.mode, entry.size, entry.target, entry.kind == "folder", entry.digest
+            )
 
     def open(self, path: str) -> BinaryIO:
         """A file's bytes; IntegrityError at the end of bytes that were not hashed."""

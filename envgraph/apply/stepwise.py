@@ -24,9 +24,9 @@ from envgraph.api.builder import (
     BuilderError,
     BuildRequest,
     BuildResult,
-    BuiltLayer,
     Dockerfile,
     Instruction,
+    Layer,
     SecretReader,
     Steps,
 )
@@ -204,7 +204,11 @@ class StepMaker:
             data = image_manifest(config, base.layers, [])
             manifest = Descriptor(OCI_IMAGE_MANIFEST, Digest.of(data), len(data))
         opener = partial(self._open_blob, {manifest.digest: data}, locked)
-        return Base(base.reference, manifest, pull, opener)
+        layers = tuple(
+            Layer(Descriptor(item.media_type, item.digest, item.size), item.diff_id)
+            for item in base.layers
+        )
+        return Base(base.reference, manifest, layers, pull, opener)
 
     @contextmanager
     def _open_blob(
@@ -271,10 +275,10 @@ class StepMaker:
         batch: Transaction,
     ) -> MadeImage:
         """Take over what a builder gave, after everything in it was checked."""
-        kept, above = _split(result.layers, base, started, chosen)
+        kept, above = _below(result, base, started, chosen)
         layers = list(above)
         written = 0
-        for layer in result.layers[kept + len(above) :]:
+        for layer in result.layers:
             stored = self._layer(layer, result, chosen, batch)
             layers.append(stored)
             written += stored.size
@@ -289,7 +293,7 @@ class StepMaker:
         return MadeImage(built, len(layers) - len(above), written + len(data))
 
     def _layer(
-        self, layer: BuiltLayer, result: BuildResult, chosen: ChosenBuilder, batch: Transaction
+        self, layer: Layer, result: BuildResult, chosen: ChosenBuilder, batch: Transaction
     ) -> BaseLayer:
         compression = default_compression(self._config.image.compression)
         raw, size = hashlib.sha256(), 0
@@ -350,23 +354,21 @@ def _read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
     return value
 
 
-def _split(
-    layers: Sequence[BuiltLayer], base: LockedBase, started: LockedBase, chosen: ChosenBuilder
+def _below(
+    result: BuildResult, base: LockedBase, started: LockedBase, chosen: ChosenBuilder
 ) -> tuple[int, tuple[BaseLayer, ...]]:
     """How many of the base's layers stay, and those of earlier steps above them."""
-    below = [layer.descriptor.digest for layer in layers if layer.from_base]
-    leading = [layer.descriptor.digest for layer in layers[: len(below)]]
-    expected = [layer.digest for layer in started.layers]
-    if below == leading == expected:
-        own = [layer.digest for layer in base.layers]
-        kept = len(own) if expected[: len(own)] == own else 0
-        return kept, started.layers[kept:]
-    if not below:
+    if result.base is None:
         return 0, ()
-    raise BuilderError(
-        f"{chosen.builder.title} gave an image on other layers than those of its base",
-        code="builder-answer",
-    )
+    found = [layer.descriptor.digest for layer in result.base.layers]
+    own = [layer.digest for layer in base.layers]
+    if found != [layer.digest for layer in started.layers]:
+        raise BuilderError(
+            f"{chosen.builder.title} gave an image on another base than the one it was given",
+            code="builder-answer",
+        )
+    kept = len(own) if found[: len(own)] == own else 0
+    return kept, started.layers[kept:]
 
 
 def _config(data: bytes, layers: Sequence[BaseLayer], chosen: ChosenBuilder) -> dict[str, Any]:

@@ -57,8 +57,18 @@ class _Watch:
 
     text: str = ""
     lines: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+
+    def hide(self, secret: bytes) -> None:
+        """Put stars in the place of a secret from now on: of all of it, and of its lines."""
+        text = secret.decode("utf-8", "replace")
+        parts = {text.strip(), *(part.strip() for part in text.splitlines())}
+        self.secrets = sorted({*self.secrets, *parts} - {""}, key=len, reverse=True)
 
     def line(self, line: str) -> None:
+        """Take one line of buildah's."""
+        for secret in self.secrets:
+            line = line.replace(secret, "***")
         found = _STEP.fullmatch(line)
         if found is None and line.startswith("COMMIT"):
             return
@@ -150,7 +160,7 @@ class BuildahBuilder:
             (folder / "context").mkdir()
         else:
             stage(request.context, folder / "context", request.epoch)
-        command = self._command(request, folder, images)
+        command = self._command(request, folder, images, watch)
         status = self._storage.run(command, watch.line, cancel=cancel, until=until)
         if status != 0:
             watch.end("failed")
@@ -162,11 +172,12 @@ class BuildahBuilder:
             "push", "-q", "--disable-compression", "--signature-policy",
             str(self._storage.policy), identity, f"dir:{out}", cancel=cancel, until=until,
         )  # fmt: skip
-        steps = isinstance(recipe, Steps)
+        if isinstance(recipe, Dockerfile):
+            return read_result(out, list(images.values()), request.epoch)
         bases = [images[_BASE_NAME]] if _BASE_NAME in images else []
-        result = read_result(out, bases if steps else list(images.values()), request.epoch,
-                             steps=steps)  # fmt: skip
-        if steps and identity not in {image.identity for image in images.values()}:
+        texts = [instruction.text for instruction in recipe.instructions]
+        result = read_result(out, bases, request.epoch, instructions=texts)
+        if identity not in {image.identity for image in images.values()}:
             self._storage.run([*self._storage.words, "rmi", identity], lambda line: None)
         return result
 
@@ -179,7 +190,7 @@ class BuildahBuilder:
             )
 
     def _command(
-        self, request: BuildRequest, folder: Path, images: dict[str, BaseImage]
+        self, request: BuildRequest, folder: Path, images: dict[str, BaseImage], watch: _Watch
     ) -> list[str]:
         options = self._storage.options
         words = [
@@ -202,7 +213,9 @@ class BuildahBuilder:
         for count, (name, read) in enumerate(request.secrets.items()):
             path = folder / f"secret-{count}"
             path.touch(0o600)
-            path.write_bytes(read())
+            secret = read()
+            watch.hide(secret)
+            path.write_bytes(secret)
             words += ["--secret", f"id={name},src={path}"]
         return [*words, str(folder / "context")]
 

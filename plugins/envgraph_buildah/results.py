@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from envgraph.api import BuilderError, BuildResult, BuiltLayer, Descriptor
+from envgraph.api import BuilderError, BuildResult, Descriptor, Layer
+from envgraph.errors import NotFoundError
 from envgraph_buildah.storage import BaseImage
 from envgraph_store.digest import Digest
 
@@ -30,46 +31,42 @@ _MOUNT_POINTS: Final = frozenset(
 
 
 def read_result(
-    folder: Path, bases: Sequence[BaseImage], epoch: int, *, steps: bool
+    folder: Path,
+    bases: Sequence[BaseImage],
+    epoch: int,
+    *,
+    instructions: Sequence[str] | None = None,
 ) -> BuildResult:
     """The image in a ``dir:`` folder; its own layers cleaned in place.
 
-    ``steps``: it was made by instructions on the one base; what buildah forgets of that
-    base's config is put back.
+    ``instructions``: it was made by these on the one base. They are what its history says
+    then, and what buildah forgets of that base's config is put back.
     """
     manifest = json.loads((folder / "manifest.json").read_bytes())
     config = json.loads((folder / _hex(manifest["config"]["digest"])).read_bytes())
-    diff_ids = list(config["rootfs"]["diff_ids"] or [])
+    diff_ids = list(config["rootfs"].get("diff_ids") or [])
     base = _below(bases, diff_ids)
     known = len(base.diff_ids) if base is not None else 0
-    layers: list[BuiltLayer] = []
-    for descriptor in [] if base is None else base.layers:
-        diff_id = Digest(diff_ids[len(layers)])
-        layers.append(
-            BuiltLayer(
-                Descriptor(
-                    descriptor["mediaType"], Digest(descriptor["digest"]), descriptor["size"]
-                ),
-                diff_id,
-                True,
-            )
-        )
+    layers: list[Layer] = []
     files: dict[Digest, Path] = {}
     for descriptor in manifest["layers"][known:]:
         path = folder / _hex(descriptor["digest"])
         digest, size = _clean(path)
         files[digest] = path
-        layers.append(BuiltLayer(Descriptor(PLAIN, digest, size), digest, False))
+        layers.append(Layer(Descriptor(PLAIN, digest, size), digest))
 
     @contextmanager
     def opener(digest: Digest) -> Iterator[BinaryIO]:
+        if digest not in files:
+            raise NotFoundError(f"{digest} is no new layer of this build")
         with files[digest].open("rb") as stream:
             yield stream
 
     before = {} if base is None else base.config
-    document = _config(config, before, layers, known, epoch, steps=steps)
+    document = _config(config, before, layers, diff_ids[:known], epoch, instructions)
     data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return BuildResult(tuple(layers), data.encode(), opener)
+    below = None if base is None else base.base
+    return BuildResult(below, tuple(layers), data.encode(), opener)
 
 
 def _below(bases: Sequence[BaseImage], diff_ids: Sequence[str]) -> BaseImage | None:
@@ -89,22 +86,26 @@ def _hex(digest: str) -> str:
 def _config(
     config: dict[str, Any],
     before: dict[str, Any],
-    layers: Sequence[BuiltLayer],
-    known: int,
+    layers: Sequence[Layer],
+    below: Sequence[str],
     epoch: int,
-    *,
-    steps: bool,
+    instructions: Sequence[str] | None,
 ) -> dict[str, Any]:
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     past = before.get("history") or []
     made = (config.get("history") or [])[len(past) :]
-    new = [{"created": created, "created_by": entry.get("created_by", "")} for entry in made]
-    for entry, empty in zip(new, _empty(made, len(layers) - known), strict=True):
+    new: list[dict[str, Any]] = [
+        {"created": created, "created_by": entry.get("created_by", "")} for entry in made
+    ]
+    if instructions is not None and len(instructions) == len(new):
+        for entry, instruction in zip(new, instructions, strict=True):
+            entry["created_by"] = instruction
+    for entry, empty in zip(new, _empty(made, len(layers)), strict=True):
         if empty:
             entry["empty_layer"] = True
     settings = {key: value for key in _KEPT if (value := (config.get("config") or {}).get(key))}
     old = before.get("config") or {}
-    if steps:
+    if instructions is not None:
         for key in _LOST:
             if old.get(key) and key not in settings:
                 settings[key] = old[key]
@@ -113,7 +114,10 @@ def _config(
         "os": config["os"],
         "created": created,
         "config": settings,
-        "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [*below, *(str(layer.diff_id) for layer in layers)],
+        },
         "history": [*past, *new],
     }
     if config.get("variant"):

@@ -258,7 +258,7 @@ class BaseImage:
     @property
     def diff_ids(self) -> list[str]:
         """Of its layers."""
-        return list(self.config["rootfs"]["diff_ids"] or [])
+        return list(self.config["rootfs"].get("diff_ids") or [])
 
 
 def _blob(base: Base, digest: Digest) -> bytes:
