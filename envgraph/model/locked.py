@@ -164,6 +164,11 @@ class LockedEnvironment:
     the Dockerfile's last stage stands on."""
 
     @property
+    def bases(self) -> tuple[LockedBase, ...]:
+        """The base, then every other image that steps or a Dockerfile name, each once."""
+        return tuple(dict.fromkeys([self.base, *self.images.values()]))
+
+    @property
     def python(self) -> LockedPackage | None:
         """The locked conda package ``python``, if there is one."""
         for package in self.packages:

@@ -70,6 +70,9 @@ def test_a_context_is_built_as_it_is(built: BuiltDesk, host: str) -> None:
     assert {"loud.txt", "passwd-of-tools"} <= set(own)
     assert not any(name.startswith("opt/env") for name in own)
     assert f"{host}/tools:1" in lockfile(built, "app")
+    for base in ("python", "tools"):
+        impact = desk.ok("impact", f"{host}/{base}:1", "--json").json
+        assert "app" in json.dumps(impact), base
     assert not desk.plan()["changes"]
 
 
@@ -121,6 +124,8 @@ def test_a_base_that_moves_is_followed_only_when_asked(
     push_base(marked, host, "python")
     assert str(digest) != base.manifest
     assert not desk.plan()["changes"]
+    drift = desk.run("drift", "--json").json
+    assert [f["code"] for f in drift["findings"]] == ["base-moved"]
     built.settings(base_images="follow")
     followed = desk.plan()
     assert followed["environments"][0]["base"]["digest"] == str(digest)
