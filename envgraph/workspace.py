@@ -1,29 +1,22 @@
-"""A workspace: the parts bound together. Nothing here decides; it hands values on.
-
-::
-
-    files ─load_specs─▶ specs ─desire─▶ targets + graph ─observe─▶ inventory ─make_plan─▶ plan
-"""
+"""A workspace: the parts bound together. Nothing here decides; it hands values on."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from envgraph.errors import (
     Diagnostic,
     InputError,
     LockedError,
     NotFoundError,
-    OfflineError,
     StalePlanError,
 )
 from envgraph.folders import default_store
@@ -32,40 +25,35 @@ from envgraph.model.config import WorkspaceConfig
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.builders import Builders
     from envgraph.apply.exchange import Exchange
+    from envgraph.apply.importing import Importer
     from envgraph.apply.locking import LockReport
     from envgraph.apply.traffic import Traffic
+    from envgraph.apply.versions import Versions
     from envgraph.diff.impact import Impact
-    from envgraph.lock.find import LockFinder
-    from envgraph.lock.follow import Mode, SavedLocks
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
     from envgraph.model.graph import BuildGraph
     from envgraph.model.locked import LockedEnvironment
     from envgraph.model.records import VersionRecord
-    from envgraph.plan.inventory import Inventory
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
-    from envgraph.refresh.desired import Desired, FindsLocks, Loaded
+    from envgraph.refresh.desired import Loaded
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
+    from envgraph.refresh.planner import Planned, Planner
     from envgraph.refresh.pushmemo import PushMemo
     from envgraph.refresh.rebase import Rebase
-    from envgraph.registry.pins import RegistryPins
-    from envgraph.registry.remotes import Remote, Remotes
+    from envgraph.registry.own import OwnRegistry
+    from envgraph.registry.remotes import Remotes
     from envgraph_store import Digest, Store
 
 DEFAULT_PARALLELISM: Final = 4
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a plan was asked about: these files, these names, these replacements."""
-
-    files: tuple[Path, ...] = ()
-    targets: tuple[str, ...] = ()
-    replace: tuple[str, ...] = ()
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 class Workspace:
@@ -92,9 +80,7 @@ class Workspace:
         self._now = now
         self._clock = clock
         self._plugins = plugins
-        self._desired: Desired | None = None
-        self._question = Question()
-        self._again: Callable[[], Plan] | None = None
+        self._planned: Planned | None = None
         self._taken_ns = 0
 
     @classmethod
@@ -151,14 +137,31 @@ class Workspace:
 
         return RegistryBases(lambda: self.remotes)
 
+    @cached_property
+    def builders(self) -> Builders:
+        """The builder for docker steps and build contexts; looked for when one is needed."""
+        from envgraph.apply.builders import Builders
+
+        return Builders(self.config, lambda: self.remotes.plugins, offline=self.offline)
+
+    @cached_property
+    def _registry(self) -> OwnRegistry:
+        from envgraph.registry.own import OwnRegistry
+
+        return OwnRegistry(self.config, lambda: self.remotes)
+
     def _ask_anew(self) -> None:
         """What registries answered to an earlier task is not taken for this one."""
         if "bases" in self.__dict__:
             self.bases.forget()
+        if "builders" in self.__dict__:
+            self.builders.close()
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        for name in ("bases", "pins", "traffic", "_may_ask"):
+        if "builders" in self.__dict__:
+            self.builders.close()
+        for name in ("bases", "builders", "traffic", "versions", "importer", "_registry"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -189,76 +192,26 @@ class Workspace:
         saved: SavedPlan | None = None,
         follow_base: bool = False,
         fresh: bool = False,
+        loaded: Loaded | None = None,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
 
         ``follow_base``: bases whose tags have moved are taken now, whatever
         ``base_images`` says. ``fresh``: the registry is asked even for what it is
-        remembered to have.
+        remembered to have. ``loaded``: these environments, and no file.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
-        from envgraph.lock.follow import SavedLocks
-        from envgraph.refresh.desired import load_specs
+        from envgraph.refresh.planner import Question
 
-        question = Question(tuple(files), tuple(targets), tuple(replace))
-        locks: SavedLocks | None = None
+        question = Question(tuple(files), tuple(targets), tuple(replace), loaded)
+        planner = self._planner()
         if saved is not None:
-            self._check_saved(saved)
-            paths = tuple(Path(name) for name in saved.files)
-            question = Question(paths, saved.targets, saved.replace)
-            locks = SavedLocks(saved.locks, saved.moves, saved.documents)
-        loaded = load_specs(self.config, question.files, question.targets)
-        finder = self._lock_finder(locks, "follow" if follow_base else self.config.base_images)
-        plan = self._planned(loaded, finder, question, fresh=fresh)
-        if saved is not None:
-            saved.check(plan)
+            self._planned = planner.plan_saved(saved)
         else:
-            self._again = lambda: self.plan(files, targets=targets, replace=replace)
-        return plan
-
-    def _lock_finder(self, saved: SavedLocks | None = None, moving: Mode = "freeze") -> LockFinder:
-        from envgraph.lock.find import LockFinder
-
-        self._ask_anew()
-        return LockFinder(
-            self.config,
-            self.store,
-            offline=self.offline,
-            now=self._now(),
-            saved=saved,
-            bases=lambda: self.bases,
-            moving=moving,
-            shared=self.pins,
-        )
-
-    def _planned(
-        self, loaded: Loaded, finder: FindsLocks, question: Question, *, fresh: bool = False
-    ) -> Plan:
-        """The plan over what was loaded, with the locks that ``finder`` gives."""
-        from envgraph.plan.plan import make_plan
-        from envgraph.refresh.desired import desire
-        from envgraph.refresh.observe import observe
-
-        desired = desire(self.config, loaded, finder)
-        inventory = observe(
-            self.store,
-            self.config.id,
-            desired.graph,
-            desired.targets,
-            desired.subjects,
-            everything=bool(question.replace),
-        )
-        inventory, remarks = self._look_at_registry(desired, inventory, fresh=fresh)
-        self._desired, self._question, self._again = desired, question, None
-        return make_plan(
-            desired.targets,
-            desired.graph,
-            inventory,
-            replace=question.replace,
-            diagnostics=(*self.diagnostics, *desired.diagnostics, *remarks),
-        )
+            self._planned = planner.plan(question, follow_base=follow_base, fresh=fresh)
+        return self._planned.plan
 
     def plan_rebase(
         self,
@@ -270,125 +223,56 @@ class Workspace:
     ) -> tuple[Plan, Rebase]:
         """The plan that puts the same packages on another base, for :meth:`apply`.
 
-        ``references`` or ``files`` name environments (all that can be rebased, without
-        any); ``on`` keeps those that stand on a base; ``base`` is the new one, else what each
-        environment's own reference means now. Solves nothing, writes nothing:
-        the rebase's edits are written by the caller, after apply.
+        See :meth:`envgraph.refresh.planner.Planner.plan_rebase`.
         """
-        from envgraph.refresh.desired import load_specs
-        from envgraph.refresh.impact import read_question
-        from envgraph.refresh.rebase import Rebaser, newest_names, read_new_base
+        self._planned, rebase = self._planner().plan_rebase(references, files, on=on, base=base)
+        return self._planned.plan, rebase
+
+    def _planner(self) -> Planner:
+        from envgraph.refresh.planner import Planner
 
         self._ask_anew()
-        root = self.config.root
-        loaded = load_specs(self.config, files)
-        names: frozenset[str] | None = None
-        if references or files:
-            names = newest_names(self.store, self.config.id, references)
-            names |= {spec.name for spec in loaded.specs if files}
-        new = None if base is None else read_new_base(base, root)
-        old = None if on is None else read_question(on, root, self.config.platforms)
-        rebaser = Rebaser(
-            self.config, self.store, self._lock_finder(), bases=self.bases, now=self._now()
-        )
-        rebase = rebaser.rebase(loaded, names, on=old, base=new)
-        question = Question(tuple(files), targets=tuple(rebase.locks))
-        return self._planned(rebase.loaded, rebase, question), rebase
-
-    def _look_at_registry(
-        self, desired: Desired, inventory: Inventory, *, fresh: bool
-    ) -> tuple[Inventory, tuple[Diagnostic, ...]]:
-        """The inventory with what the workspace's registry has, where there is one."""
-        if self.config.registry is None:
-            return inventory, ()
-        from envgraph.apply.executor import ParallelMap
-        from envgraph.refresh.remote import look_at_registry
-
-        def remote() -> Remote:
-            if self.pins is not None and self.pins.silent is not None:
-                raise self.pins.silent  # it gave no answer a moment ago
-            return self._registry()
-
-        return look_at_registry(
-            remote,
-            self.config.registry,
-            self.store,
-            desired.graph,
-            desired.targets,
-            inventory,
-            now=self._now(),
-            offline=not self._may_ask,
-            fresh=fresh,
-            mapper=ParallelMap(DEFAULT_PARALLELISM),
-        )
-
-    @cached_property
-    def _may_ask(self) -> bool:
-        """The workspace has a registry, and --offline does not forbid it."""
-        try:
-            return self.remotes.workspace() is not None
-        except OfflineError:
-            return False
-
-    @cached_property
-    def pins(self) -> RegistryPins | None:
-        """The pins of the workspace's registry; None where none may be asked."""
-        if self.config.registry is None or not self._may_ask:
-            return None
-        from envgraph.registry.pins import RegistryPins
-
-        return RegistryPins(self._registry)
-
-    def _registry(self) -> Remote:
-        """The workspace's own registry; there is one."""
-        remote = self.remotes.workspace()
-        assert remote is not None
-        return remote
-
-    def _exchange(self) -> Exchange | None:
-        if self.config.registry is None:
-            return None
-        from envgraph.apply.exchange import Exchange
-
-        return Exchange(
+        return Planner(
             self.config,
             self.store,
             self._registry,
-            self.config.registry,
+            lambda: self.bases,
+            offline=self.offline,
             now=self._now(),
-            pins=self.pins,
-            base_layers=self.bases,
-        )
-
-    def _check_saved(self, saved: SavedPlan) -> None:
-        if saved.workspace_id != self.config.id:
-            raise StalePlanError(
-                "the saved plan belongs to another workspace",
-                hint="apply it in the folder where it was made",
-            )
-        saved.check_inputs()
-
-    def save_plan(self, plan: Plan, path: Path) -> None:
-        """Write the plan that was made last, with what it solved, to a file."""
-        from envgraph.plan.planfile import save_plan
-
-        question = self._question
-        save_plan(
-            path,
-            plan,
-            workspace_id=self.config.id,
-            files=[str(name.absolute()) for name in question.files],
-            targets=question.targets,
-            replace=question.replace,
-            inputs=[name for name in self.inputs if name != str(path.absolute())],
+            mapper=_in_parallel,
+            remarks=self.diagnostics,
+            who_builds=self._who_builds,
         )
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Every file and folder that the last plan was made from, absolute."""
-        own = [self.config.file or str(Path(self.config.root) / "envgraph.yaml")]
-        found = () if self._desired is None else self._desired.inputs
-        return tuple(dict.fromkeys([*own, *found]))
+    def planned(self) -> Planned | None:
+        """The plan that was made last with what it stood on, for :meth:`take` elsewhere."""
+        return self._planned
+
+    def take(self, planned: Planned) -> Plan:
+        """Take a plan that another object of this workspace and store made, to apply it."""
+        self._planned = planned
+        return planned.plan
+
+    def _who_builds(self, plan: Plan) -> tuple[Diagnostic, ...]:
+        if not plan.needs_builder:
+            return ()
+        from envgraph.apply.builders import builder_remark
+
+        names = [name for step in plan.needs_builder for name in step.environments]
+        return (builder_remark(self.builders, names, len(plan.needs_builder)),)
+
+    def save_plan(self, plan: Plan, path: Path) -> None:
+        """Write the plan that was made last, with what it solved, to a file."""
+        from envgraph.refresh.planner import save
+
+        save(self._last(plan), path, self.config.id)
+
+    def _last(self, plan: Plan) -> Planned:
+        """The plan that was made last, with what it stood on; StalePlanError for another."""
+        if self._planned is None or self._planned.plan.steps is not plan.steps:
+            raise StalePlanError("this plan was not made here, or not last", hint="plan again")
+        return self._planned
 
     def remember_nothing_to_do(
         self, plan: Plan, *, human: str, answer: str, warnings: str = ""
@@ -398,44 +282,17 @@ class Workspace:
         ``human`` and ``answer`` are what ``plan`` printed without and with ``--json``;
         ``warnings`` went to stderr.
         """
-        from envgraph.refresh.snapshot import glob_folders, write_snapshot
+        from envgraph.refresh.planner import snapshot
 
-        question = self._question
-        if plan.changes or not plan.applyable or question.targets or question.replace:
-            return
-        if self.config.base_images != "freeze" and self._has_moving_bases():
-            return  # the registry has to be asked each time
-        if not plan.complete:
-            return  # with a registry that was not asked, nobody knows that there is nothing to do
-        folders = () if question.files else glob_folders(self.config)
-        write_snapshot(
-            self.store_path,
-            Path(self.config.root),
-            question.files,
-            watched=[*self.inputs, *folders, *self._store_watch()],
+        snapshot(
+            self._last(plan),
+            self.config,
+            self.store,
             taken_ns=self._taken_ns,
             human=human,
             answer=answer,
             warnings=warnings,
         )
-
-    def _has_moving_bases(self) -> bool:
-        from envgraph.lock.follow import moving_tag
-
-        targets = () if self._desired is None else self._desired.targets
-        return any(
-            moving_tag(locked.lock.base) is not None
-            for target in targets
-            for locked in target.platforms.values()
-        )
-
-    def _store_watch(self) -> list[str]:
-        """What changes when this workspace is applied, or the store loses something."""
-        from envgraph_store.layout import GENERATION_FILE
-        from envgraph_store.naming import escape
-
-        applied = self.store.root / "refs" / escape(f"applied/{self.config.id}")
-        return [str(self.store.root / GENERATION_FILE), str(applied)]
 
     def apply(
         self,
@@ -444,11 +301,14 @@ class Workspace:
         parallelism: int = DEFAULT_PARALLELISM,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> ApplyResult:
-        """Do what the plan says; it must be the one that this object made last."""
+        """Do what the plan says; it must be the one that this object made last.
+
+        Where another machine has pinned the same definition meanwhile, its lock is taken
+        over and the plan made once more, before anything is built.
+        """
         from envgraph.apply.apply import Applier
 
-        if self._desired is None:
-            raise StalePlanError("this plan was not made here", hint="plan again")
+        planned = self._last(plan)
         applier = Applier(
             self.config,
             self.store,
@@ -459,24 +319,35 @@ class Workspace:
             on_event=on_event,
             bases=lambda: self.bases,
             exchange=self._exchange(),
+            builders=self.builders,
         )
         with self._alone("apply"):
             settled = applier.settle_pins(plan)
             if settled.adopted:
-                plan = self._planned_again()
-            return applier.apply(plan, self._desired, settled.remarks)
+                # Once is enough: those locks are in the lockfiles now.
+                if not planned.again:
+                    raise StalePlanError(
+                        "the plan is stale: another machine has pinned the same definition",
+                        hint="plan again: it takes the lock that holds",
+                    )
+                planned = self._planned = self._planner().plan(planned.question)
+            return applier.apply(planned.plan, planned.desired, settled.remarks)
 
-    def _planned_again(self) -> Plan:
-        """The plan with the locks that hold, after another machine's was taken over.
+    def _exchange(self) -> Exchange | None:
+        if self._registry.provider is None:
+            return None
+        from envgraph.apply.exchange import Exchange
 
-        Once is enough: those locks are in the lockfiles now.
-        """
-        if self._again is None:
-            raise StalePlanError(
-                "the plan is stale: another machine has pinned the same definition",
-                hint="plan again: it takes the lock that holds",
-            )
-        return self._again()
+        return Exchange(
+            self.config,
+            self.store,
+            self._registry.open,
+            self._registry.provider,
+            now=self._now(),
+            pins=self._registry.pins,
+            base_layers=self.bases,
+            remotes=lambda: self.remotes,
+        )
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -492,6 +363,20 @@ class Workspace:
             alone=self._alone,
             now=self._now,
             lock_timeout=self._lock_timeout,
+        )
+
+    @cached_property
+    def importer(self) -> Importer:
+        """Locks of other tools become environments of this workspace."""
+        from envgraph.apply.importing import Importer
+
+        return Importer(
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            alone=self._alone,
+            bases=lambda: self.bases,
         )
 
     def lock(
@@ -522,7 +407,7 @@ class Workspace:
                 offline=self.offline,
                 now=self._now(),
                 bases=lambda: self.bases,
-                shared=self.pins,
+                shared=self._registry.pins,
             )
 
     @contextmanager
@@ -539,22 +424,21 @@ class Workspace:
 
     # -- what is there ---------------------------------------------------
 
+    @cached_property
+    def versions(self) -> Versions:
+        """What is registered: list, history, labels, archive, delete; compare versions."""
+        from envgraph.apply.versions import Versions
+
+        return Versions(self.config, self.store, find=self.find, alone=self._alone, now=self._now)
+
     def list_environments(
         self, *, all: bool = False, archived: bool = False
     ) -> list[VersionRecord]:
         """The latest version of every environment; with ``all`` every version."""
-        from envgraph.history.read import environment_names, latest, versions
-
-        found: list[VersionRecord] = []
-        for name in environment_names(self.store, self.config.id):
-            if all:
-                found += reversed(list(versions(self.store, self.config.id, name)))
-            elif (record := latest(self.store, self.config.id, name)) is not None:
-                found.append(record)
-        return found
+        return [item.record for item in self.versions.listed(all=all, archived=archived)]
 
     def find(self, reference: str) -> VersionRecord:
-        """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
+        """Find what any form of a reference names (:mod:`envgraph.history.find`).
 
         ``azureml://registries/…`` is pulled when the store does not have it.
         NotFoundError says what is there instead.
@@ -563,7 +447,7 @@ class Workspace:
 
         if reference.lower().startswith("azureml://"):
             return self.traffic.find(reference)
-        return find_version(self.store, self.config.id, reference)
+        return find_version(self.store, self.config.id, reference, self.config.name)
 
     def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
         """The lock of a version on a platform (its first one by default)."""
@@ -716,6 +600,13 @@ class Workspace:
 
         records = [self.find(ref) for ref in references] or self.list_environments()
         return graph_of(self.config, self.locks_of(records))
+
+
+def _in_parallel(function: Callable[[_In], _Out], items: Iterable[_In], /) -> Iterable[_Out]:
+    """A ``map`` over threads, imported when something is asked at all."""
+    from envgraph.apply.executor import ParallelMap
+
+    return ParallelMap(DEFAULT_PARALLELISM)(function, items)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,12 +19,15 @@ from envgraph.api import (
     RegistryError,
     Repository,
 )
+from envgraph.registry.retrying import Policy, RetryingRepository
 from envgraph_oci.options import OciOptions
 from envgraph_oci.registry import OciRegistry
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 REPORT = "application/vnd.example.report"
+DATA = random.Random(1).randbytes(200_000)
+GONE = str(Digest.of(b"other"))
 
 
 class Logins:
@@ -71,6 +75,11 @@ def opened(
         yield registry
     finally:
         registry.close()
+
+
+def patient(repository: Repository) -> RetryingRepository:
+    """The repository as the host uses it; no time passes."""
+    return RetryingRepository(repository, Policy(sleep=lambda seconds: None, clock=lambda: 0.0))
 
 
 def described(data: bytes, media_type: str = LAYER) -> Descriptor:

@@ -238,3 +238,7 @@ class RegistryPlugin:
 
     host_of: Callable[[Any], str] | None = None
     """The ``host[:port]`` behind options."""
+
+    prefix_of: Callable[[Any], str] = lambda options: ""
+    """What stands before the names of these repositories on that host, as PREFIX in
+    ``HOST/PREFIX/NAME``: layers of bases on the same host are mounted, not sent."""

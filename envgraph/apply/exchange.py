@@ -12,12 +12,13 @@ from envgraph.apply.executor import Outcome, ParallelMap, node_failure
 from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.transfer import Transfer, Transfers
 from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
-from envgraph.history.read import latest, versions
+from envgraph.history.read import newest, versions
 from envgraph.interchange.push import Pusher
 from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
 from envgraph.refresh.pushmemo import PushMemo
-from envgraph_store import Store
+from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
     from envgraph.image.bases import LayerSource
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from envgraph.plan.plan import EnvironmentChange, Plan
     from envgraph.refresh.desired import Desired
     from envgraph.registry.pins import RegistryPins
-    from envgraph.registry.remotes import Remote
+    from envgraph.registry.remotes import Remote, Remotes
 
 
 class Exchange:
@@ -42,6 +43,7 @@ class Exchange:
         now: datetime,
         pins: RegistryPins | None = None,
         base_layers: LayerSource | None = None,
+        remotes: Callable[[], Remotes] | None = None,
     ) -> None:
         """Bind; the registry is opened when something moves."""
         self._config = config
@@ -49,6 +51,7 @@ class Exchange:
         self._remote = remote
         self._memo = PushMemo(store, provider, now)
         self._base_layers = base_layers
+        self._remotes = remotes
         self._pins = pins
 
     def settle_pins(self, plan: Plan, parallelism: int, *, last: bool = False) -> Settlement:
@@ -119,7 +122,12 @@ class Exchange:
         if not records:
             return report
         try:
-            pusher = Pusher(self._store, self._remote(), base_layers=self._base_layers)
+            pusher = Pusher(
+                self._store,
+                self._remote(),
+                base_layers=self._base_layers,
+                mount_base=self._mount_base,
+            )
         except RegistryError as error:
             report.failures.append(error)
             return report
@@ -136,6 +144,14 @@ class Exchange:
         report.interrupted = transfer.outcome.interrupted
         return report
 
+    def _mount_base(self, base: LockedBase, repository: str, digest: Digest) -> bool:
+        if self._remotes is None or not base.in_registry:
+            return False
+        from envgraph.model.reference import parse_registry_reference
+
+        reference = parse_registry_reference(base.reference)
+        return self._remotes().mount_base(self._remote(), reference, repository, digest)
+
     def _pack(self, record: VersionRecord) -> Parcel:
         from envgraph.interchange.parcel import pack
 
@@ -143,9 +159,9 @@ class Exchange:
 
     def _record(self, change: EnvironmentChange) -> VersionRecord | None:
         """The version as it is registered now, after apply has registered it."""
-        newest = latest(self._store, self._config.id, change.target.name)
-        if newest is None or newest.version == change.version:
-            return newest
+        found = newest(self._store, self._config.id, change.target.name)
+        if found is None or found.version == change.version:
+            return found
         for record in versions(self._store, self._config.id, change.target.name):
             if record.version == change.version:
                 return record

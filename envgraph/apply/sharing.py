@@ -89,9 +89,10 @@ class PinSharing:
 
 
 def _offers(plan: Plan) -> list[_Offer]:
-    """A lock that leaves its base for what the tag means now is not among them.
+    """A lock that leaves its base for another one is offered, and never gives way.
 
-    It is a new generation on purpose: what the pin held before must not win over it.
+    It is a new generation on purpose: what the pin held before must not win over it. On
+    another image it answers another pin key, and is the first lock of that.
     """
     pushed = {change.target.name for change in plan.pushed}
     return [
@@ -104,11 +105,8 @@ def _offers(plan: Plan) -> list[_Offer]:
         )
         for change in plan.environments
         for platform, locked in change.target.platforms.items()
-        if locked.left is None
-        and (
-            locked.origin == "new"
-            or (change.target.name in pushed and locked.origin not in ("registry", "edited"))
-        )
+        if locked.origin == "new"
+        or (change.target.name in pushed and locked.origin not in ("registry", "edited"))
     ]
 
 

@@ -273,6 +273,7 @@ class Traffic:
             provider,
             now=self._now(),
             base_layers=self._bases(),
+            remotes=self._remotes,
         )
 
     def _library(

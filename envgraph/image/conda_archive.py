@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -102,9 +103,20 @@ def _open_zip(file: BinaryIO, size: int) -> CondaArchive:
         stream = open_zstd(_buffered(Slice(file, member.offset, member.size)))
         return TarReader(stream, limit=min(limit, raw_limit(member.size)))
 
+    # What info/ says decides the layer, and nothing in it is hashed by anything else;
+    # the payload's files are held to info/paths.json.
+    _check_crc(file, parts["info"])
     info: dict[str, bytes] = {}
     _collect(part("info", MAX_INFO), info, partial=False)
     return CondaArchive(".conda", size, info, lambda: part("pkg", MAX_RAW))
+
+
+def _check_crc(file: BinaryIO, member: ZipMember) -> None:
+    window, crc = Slice(file, member.offset, member.stored), 0
+    while piece := window.read(1 << 20):
+        crc = zlib.crc32(piece, crc)
+    if crc != member.crc:
+        raise ArchiveError(Reason.MALFORMED, "does not have its CRC", entry=member.name)
 
 
 def _open_bz2(file: BinaryIO, size: int) -> CondaArchive:

@@ -50,11 +50,11 @@ _BULK: Final = 16
 """Blobs in one question: several questions run at once where each blob is a request."""
 
 
-class MountNames(Protocol):
-    """Which repository of a registry a base lies in."""
+class MountBase(Protocol):
+    """Takes a base's layer over from where the base lies, when that is the same host."""
 
-    def __call__(self, base: LockedBase) -> str | None:
-        """The repository's name there; None when the base lies elsewhere."""
+    def __call__(self, base: LockedBase, repository: str, digest: Digest, /) -> bool:
+        """Whether the repository has the layer now."""
         ...
 
 
@@ -108,13 +108,13 @@ class Pusher:
         remote: Remote,
         *,
         base_layers: LayerSource | None = None,
-        base_repository: MountNames = lambda base: None,
+        mount_base: MountBase = lambda base, repository, digest: False,
     ) -> None:
         """Bind; asks nothing."""
         self._store = store
         self._remote = remote
         self._base_layers = base_layers
-        self._base_repository = base_repository
+        self._mount_base = mount_base
         self._lock = threading.Lock()
         self._pieces: dict[tuple[Digest, bool], Piece] = {}
         self._wanted: dict[str, set[tuple[Digest, bool]]] = {}
@@ -225,13 +225,11 @@ class Pusher:
             if name == LAYERS:
                 self._upload(repository, piece, count)
                 continue
-            source = first
-            if not source and piece.base is not None:
-                source = self._base_repository(piece.base) or ""
-            if source and source != name and repository.mount(digest, source):
-                first = first or name
-                continue
-            self._upload(repository, piece, count)
+            mounted = bool(first) and repository.mount(digest, first)
+            if not mounted and piece.base is not None:
+                mounted = self._mount_base(piece.base, name, digest)
+            if not mounted:
+                self._upload(repository, piece, count)
             first = first or name
 
     def _upload(self, repository: RetryingRepository, piece: Piece, count: Count) -> None:

@@ -17,6 +17,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
 _PARTS: Final = {
     RegistryPlugin: (
         ("open", False), ("connects", False), ("for_host", True), ("host_of", True),
+        ("prefix_of", False),
     ),
     BuilderPlugin: (("open", False), ("connects", False)),
 }  # fmt: skip

@@ -19,8 +19,10 @@ from envgraph.api.registry import (
 from envgraph.errors import NotFoundError, OfflineError, ResolveError
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.registry.retrying import Policy, RetryingRepository
+from envgraph_store.digest import Digest
 
 if TYPE_CHECKING:
+    from envgraph.model.reference import RegistryReference
     from envgraph.plugins import Plugins
 
 WORKSPACE: Final = "registry"
@@ -137,6 +139,30 @@ class Remotes:
         """
         plugin, options = self._for_host(host)
         return self._opened(f"host {host}", plugin, options)
+
+    def mount_base(
+        self, remote: Remote, reference: RegistryReference, repository: str, digest: Digest
+    ) -> bool:
+        """Take a base's blob over into a repository of ``remote``, where both lie on one host.
+
+        False when they do not, or the host does not do it.
+        """
+        from envgraph.plugins import options_of
+
+        provider = self._config.registries.get(remote.name)
+        if provider is None and remote.name == WORKSPACE:
+            provider = self._config.registry
+        plugin = None if provider is None else self.plugins.registry(provider.type)
+        if provider is None or plugin is None or plugin.host_of is None:
+            return False
+
+        options = options_of(plugin, provider, remote.name)
+        if plugin.host_of(options) != reference.domain or plugin is not self.plugins.for_hosts():
+            return False
+        prefix = plugin.prefix_of(options)
+        target = f"{prefix}/{repository}" if prefix else repository
+        host = self.for_host(reference.domain)
+        return host.repository(target).mount(digest, reference.repository)
 
     def _for_host(self, host: str) -> tuple[RegistryPlugin, Any]:
         plugin = self.plugins.for_hosts()

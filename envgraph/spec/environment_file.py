@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from typing import Final, Literal
 
 from envgraph.errors import EnvgraphError
@@ -33,7 +34,11 @@ KNOWN: Final = READ_ONLY | frozenset(
         "environment_variables", "platforms",
     }
 )  # fmt: skip
-_ROUTES: Final = ("liveness_route", "readiness_route", "scoring_route")
+ROUTES: Final = ("liveness_route", "readiness_route", "scoring_route")
+ROUTE: Final = frozenset({"port", "path"})
+BUILD: Final = frozenset({"path", "dockerfile_path"})
+AUTO_DELETE: Final = frozenset({"condition", "value"})
+OS_TYPES: Final = ("linux", "windows")
 _REMOTE: Final = re.compile(r"(?i)(https?|git|ssh)://|git@|git\+")
 
 
@@ -44,22 +49,29 @@ def parse_environment(
     *,
     inline: bool = False,
     reserved: tuple[str, ...] = (),
+    folder: str | None = None,
 ) -> EnvironmentSpec:
     """Read an environment's mapping; problems go to ``reading``.
 
-    ``inline``: inside a job or deployment, where no name is needed.
+    ``inline``: inside a job or deployment, where no name is needed. ``folder``: where
+    relative paths start, when ``file`` is no file.
     """
-    return _EnvironmentReader(reading, file, inline, reserved).read(root)
+    return _EnvironmentReader(reading, file, inline, reserved, folder).read(root)
 
 
 class _EnvironmentReader:
     def __init__(
-        self, reading: Reading, file: str, inline: bool, reserved: tuple[str, ...]
+        self,
+        reading: Reading,
+        file: str,
+        inline: bool,
+        reserved: tuple[str, ...],
+        folder: str | None = None,
     ) -> None:
         self.reading = reading
         self.problems: Problems = reading.problems
         self.file = file
-        self.folder = paths.folder_of(file)
+        self.folder = paths.folder_of(file) if folder is None else folder
         self.inline = inline
         self.reserved = reserved
 
@@ -148,8 +160,7 @@ class _EnvironmentReader:
         node = self.reading.mapping(root.get("build"), self.file, "build")
         if node is None:
             return None
-        known = frozenset({"path", "dockerfile_path"})
-        self.reading.check_keys(node, known, self.file, "build")
+        self.reading.check_keys(node, BUILD, self.file, "build")
         path = self.reading.text(node, "path", self.file)
         dockerfile = self.reading.text(node, "dockerfile_path", self.file) or "Dockerfile"
         if path is None:
@@ -190,7 +201,32 @@ class _EnvironmentReader:
                 "missing-dockerfile", f"there is no {dockerfile} in {path}",
                 node.get("dockerfile_path") or node.get("path"),
             )  # fmt: skip
-        return BuildSpec(path, dockerfile, tree.digest, source)
+            return BuildSpec(path, dockerfile, tree.digest, source, folder=paths.absolute(folder))
+        return self.dockerfile(
+            BuildSpec(path, dockerfile, tree.digest, source, folder=paths.absolute(folder)), folder
+        )
+
+    def dockerfile(self, build: BuildSpec, folder: str) -> BuildSpec:
+        """The same with what its Dockerfile names."""
+        from envgraph.spec.dockerfile import read_dockerfile
+
+        file = paths.joined(folder, build.dockerfile_path)
+        data = self.reading.read(file, build.source, "build.dockerfile_path")
+        if data is None:
+            return build
+        problems = Problems()
+        try:
+            facts = read_dockerfile(data, file, problems)
+        except EnvgraphError as error:
+            self.problems.take(error, build.source)
+            return build
+        for found in problems.result():
+            self.problems.add(found.code, found.summary, found.source, hint=found.hint,
+                              detail=found.detail, severity=found.severity)  # fmt: skip
+        if facts is None:
+            return build
+        return replace(build, images=facts.images, base=facts.base, secrets=facts.secrets,
+                       platforms=facts.platforms)  # fmt: skip
 
     def conda(self, root: MapNode) -> CondaSpec | None:
         node = root.get("conda_file")
@@ -241,8 +277,7 @@ class _EnvironmentReader:
             root.get("auto_delete_setting"), self.file, "auto_delete_setting"
         )
         if setting is not None:
-            known = frozenset({"condition", "value"})
-            self.reading.check_keys(setting, known, self.file, "auto_delete_setting")
+            self.reading.check_keys(setting, AUTO_DELETE, self.file, "auto_delete_setting")
         for key in ("auto_delete_setting", "datastore"):
             if root.get(key) is not None:
                 self.problems.warn(
@@ -285,9 +320,9 @@ class _EnvironmentReader:
         node = self.reading.mapping(root.get("inference_config"), self.file, "inference_config")
         if node is None:
             return None
-        self.reading.check_keys(node, frozenset(_ROUTES), self.file, "inference_config")
+        self.reading.check_keys(node, frozenset(ROUTES), self.file, "inference_config")
         routes = {}
-        for name in _ROUTES:
+        for name in ROUTES:
             if node.get(name) is None:
                 self.error("no-route", f"inference_config needs {name}", node,
                            "give all three routes, or none")  # fmt: skip
@@ -295,13 +330,13 @@ class _EnvironmentReader:
             route = self.route(node, name)
             if route is not None:
                 routes[name] = route
-        return InferenceConfig(**routes) if len(routes) == len(_ROUTES) else None
+        return InferenceConfig(**routes) if len(routes) == len(ROUTES) else None
 
     def route(self, node: MapNode, name: str) -> Route | None:
         mapping = self.reading.mapping(node.get(name), self.file, name)
         if mapping is None:
             return None
-        self.reading.check_keys(mapping, frozenset({"port", "path"}), self.file, name)
+        self.reading.check_keys(mapping, ROUTE, self.file, name)
         port = self.reading.text(mapping, "port", self.file)
         path = self.reading.text(mapping, "path", self.file)
         if port is None or path is None:

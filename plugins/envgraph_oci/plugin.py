@@ -29,6 +29,10 @@ def _host_of(options: Any) -> str:
     return place_of(options).title
 
 
+def _prefix_of(options: Any) -> str:
+    return place_of(options).prefix
+
+
 @hookimpl
 def envgraph_registries() -> Iterator[RegistryPlugin]:
     """Registries that speak the OCI distribution protocol."""
@@ -39,6 +43,7 @@ def envgraph_registries() -> Iterator[RegistryPlugin]:
         open_registry,
         for_host=for_host,
         host_of=_host_of,
+        prefix_of=_prefix_of,
     )
 
 

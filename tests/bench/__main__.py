@@ -8,7 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import image, lock, plan, rebase, store
+from tests.bench import image, lock, plan, rebase, registry, store
 from tests.bench.bench import Bench
 from tests.bench.report import document, markdown, show
 
@@ -19,6 +19,7 @@ GROUPS = {
     "lock": lock.run,
     "image": image.run,
     "store": store.run,
+    "registry": registry.run,
 }
 
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.measure import Sample, process
+from tests.bench.measure import Sample, process, process_alone
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where ``python -m tests.bench…`` works."""
@@ -57,10 +57,11 @@ def environment(store: Path) -> dict[str, str]:
     }
 
 
-def envgraph(*words: str | Path, store: Path, cwd: Path) -> Sample:
-    """One run of the installed command, measured."""
+def envgraph(*words: str | Path, store: Path, cwd: Path, alone: bool = False) -> Sample:
+    """One run of the installed command, measured; ``alone``: with a peak of its own."""
     script = Path(sys.executable).with_name("envgraph")
-    return process([script, *words], env=environment(store), cwd=cwd)
+    run = process_alone if alone else process
+    return run([script, *words], env=environment(store), cwd=cwd)
 
 
 def remove(path: Path) -> None:

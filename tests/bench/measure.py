@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +90,31 @@ def process(
         text = complaint.decode(errors="replace")[-2000:]
         raise RuntimeError(f"{' '.join(command[:6])} … ended with {child.returncode}\n{text}")
     return Sample(seconds, usage.ru_maxrss * 1024)
+
+
+_ALONE = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+found = [time.perf_counter() - started, usage.ru_maxrss * 1024]
+with open(sys.argv[1], "w") as out:
+    json.dump(found, out)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def process_alone(
+    words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Sample:
+    """Like :func:`process`; the peak is the command's own, however large this process is.
+
+    A process begins with its parent's peak as its own, so a small one stands between.
+    """
+    with tempfile.NamedTemporaryFile("r") as answer:
+        process([sys.executable, "-S", "-c", _ALONE, answer.name, *words], env=env, cwd=cwd)
+        seconds, rss = json.load(answer)
+    return Sample(seconds, rss)
 
 
 def call(function: Callable[[], object]) -> Sample:

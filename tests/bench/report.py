@@ -23,6 +23,8 @@ TOOLS = {
     "umoci": ["--version"],
     "restic": ["version"],
     "git": ["--version"],
+    "skopeo": ["--version"],
+    "docker-registry": ["--version"],
     "zstd": ["--version"],
 }
 

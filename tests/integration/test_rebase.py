@@ -224,12 +224,23 @@ def test_a_rebased_image_is_pushed_and_reused_elsewhere(
         plan, _ = workspace.plan_rebase(["train"])
         result = good(workspace.apply(plan))
     assert (result.built, result.pushed) == (0, 1)
+    assert result.diagnostics == ()
     second = first.elsewhere(tmp_path / "second")
     found = good(second.apply())
     assert (found.built, found.pulled) == (0, 1)
     assert found.environments[0]["image"] == result.environments[0]["image"]
     with second.open() as workspace:
         assert workspace.plan_rebase()[1].unchanged == ("train",)
+    put_base(tmp_path / "other", "more")
+    with first.open() as workspace:
+        plan, rebase = workspace.plan_rebase(["train"], base=f"oci:{tmp_path}/other:small")
+        good(workspace.apply(plan))
+        rebase.edits["train"].write()
+        lock = workspace.lock_of(workspace.find("train"))
+    third = first.elsewhere(tmp_path / "third", locks=False)  # only the registry has the pin
+    good(third.apply())
+    with third.open() as workspace:
+        assert workspace.lock_of(workspace.find("train")) == lock
 
 
 def test_the_packages_are_not_read_again(desk: Desk, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from envgraph.image.archive_errors import ArchiveError
@@ -152,6 +152,7 @@ SMALL = make_package(
 FORMATS = {form: SMALL.to_bytes(form) for form in ("conda", "tar.bz2")}  # type: ignore[arg-type]
 
 
+@example("conda", [(0.5234375, 0)], "change")  # the name of a key in link.json
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.sampled_from(sorted(FORMATS)),

@@ -302,3 +302,29 @@ def test_what_is_of_no_use_in_the_registry_is_built_and_put_right(
     if damage != "blob changed":  # a registry that lies about what it has cannot be helped
         third = first.elsewhere(tmp_path / "third")
         assert good(third.apply()).pulled == 1
+
+
+def test_a_pull_that_broke_off_anywhere_goes_on(first: Machine, tmp_path: Path) -> None:
+    good(first.apply())
+    whole = first.elsewhere(tmp_path / "whole")
+    first.registry.calls = []
+    good(whole.apply())
+    calls = first.registry.calls
+    opened = sum(call.startswith("open_blob") for call in calls)
+    assert opened == 8 - 1  # the entrypoint's layer is made here
+    for count in range(2, len(calls)):  # two questions belong to the plan
+        machine = first.elsewhere(tmp_path / f"m{count}")
+        first.registry.calls = Dying(count)
+        result = machine.apply()
+        if not result.failures:
+            assert count > opened
+            continue
+        assert result.environments == ()
+        done = sum(call.startswith("open_blob") for call in first.registry.calls)
+        assert kept(machine) == []
+        first.registry.calls = []
+        assert good(machine.apply()).pulled == 1
+        again = sum(call.startswith("open_blob") for call in first.registry.calls)
+        assert again <= opened - max(0, done - 1), count
+        with Store.open(machine.store) as store:
+            assert store.verify().bad == ()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from envgraph.lock.pins import Pins
+from envgraph.model.documents import lock_bytes
 from envgraph.model.identity import lock_identity
-from envgraph.registry.pins import pin_tags
+from envgraph.registry.pins import RegistryPins, pin_tags
 from envgraph.testing.channel import ChannelMaker, make_package
 from envgraph_store import Digest, Store
 from tests.exchange import Machine, good
@@ -81,7 +82,6 @@ def test_two_machines_that_create_at_once_end_with_one_lock(old: Machine, new: M
 
 def race(old: Machine, new: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[object, object]:
     """Both look before either pushes its pin; then one after the other."""
-    from envgraph.registry.pins import RegistryPins
 
     pushed: list[str] = []
     real = RegistryPins._push
@@ -160,3 +160,32 @@ def test_without_an_answer_it_is_solved_here(old: Machine, new: Machine) -> None
     good(old.apply())
     plan = new.plan(offline=True)
     assert plan.environments[0].target.first.lock.packages[0].version == "2.0"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_two_that_push_at_once_the_smallest_digest_holds_for_both(
+    old: Machine, new: Machine, monkeypatch: pytest.MonkeyPatch, swapped: bool
+) -> None:
+    """Both have looked and seen nothing; then both push; then both look again."""
+    with old.open() as a, new.open() as b:
+        locks = [w.plan().environments[0].target.first.lock for w in (a, b)]
+        smallest = min(locks, key=lambda lock: Digest.of(lock_bytes(lock)).hex)
+        mine, theirs = reversed(locks) if swapped else locks
+        remote = a.remotes.named("registry")
+        pins, others = RegistryPins(lambda: remote), RegistryPins(lambda: remote)
+        real = RegistryPins._push
+
+        def push(self: RegistryPins, repository: object, lock: object) -> None:
+            if self is pins:
+                monkeypatch.setattr(RegistryPins, "_push", real)
+                others._push(repository, theirs)  # type: ignore[arg-type]
+            real(self, repository, lock)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(RegistryPins, "_push", push)
+        first, second = pins.settle(mine), others.settle(theirs)
+        assert first.lock == second.lock == smallest
+        assert (first.ours, second.ours) == (mine == smallest, theirs == smallest)
+        assert first.rivals
+        assert second.rivals
+        fresh = RegistryPins(lambda: remote)
+        assert fresh.find(mine.definition, mine.pin_key) == smallest

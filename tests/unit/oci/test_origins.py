@@ -218,11 +218,12 @@ def test_an_upload_elsewhere_gets_no_login(
     assert elsewhere.requests[0].body == DATA
 
 
+@pytest.mark.parametrize("challenge", ['Basic realm="give me"', 'Bearer realm="{}/token"'])
 def test_a_challenge_from_elsewhere_is_not_answered(
-    server: ScriptedRegistry, elsewhere: ScriptedRegistry, repository: Repository
+    server: ScriptedRegistry, elsewhere: ScriptedRegistry, repository: Repository, challenge: str
 ) -> None:
-    challenge = {"WWW-Authenticate": 'Basic realm="give me"'}
-    elsewhere.script("*", "", Reply(401, challenge), always=True)
+    said = {"WWW-Authenticate": challenge.format(elsewhere.url)}
+    elsewhere.script("*", "", Reply(401, said), always=True)
     server.script("POST", "/blobs/uploads/", Reply(202, {"Location": f"{elsewhere.url}/x"}))
     server.script("GET", "/blobs/", to(elsewhere.url))
     for call in (lambda: push(repository, DATA), lambda: read(repository, DATA)):
