@@ -16,6 +16,7 @@ from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.steps import (
     ACTIONS,
+    BUILT_KINDS,
     LAYER_KINDS,
     Action,
     Step,
@@ -129,6 +130,11 @@ class Plan:
     def changes(self) -> bool:
         """Apply would do something."""
         return any(step.action != "keep" for step in self.steps)
+
+    @property
+    def needs_builder(self) -> tuple[Step, ...]:
+        """The steps that a builder has to run."""
+        return tuple(s for s in self.steps if s.kind in BUILT_KINDS and s.action == "build")
 
     @property
     def applyable(self) -> bool:

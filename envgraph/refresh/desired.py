@@ -193,10 +193,6 @@ def desire(config: WorkspaceConfig, loaded: Loaded, finder: FindsLocks) -> Desir
         problem: Diagnostic | None = None
         if spec.os_type == "windows":
             problem = _not_linux(spec)
-        elif spec.build is not None:
-            problem = _needs_builder(spec, "its image is built from a Docker build context")
-        elif spec.docker_steps:
-            problem = _needs_builder(spec, "it has docker_steps")
         if problem is not None:
             problems.append(problem)
             continue
@@ -305,15 +301,4 @@ def about_environment(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
         spec.source,
         problem.hint,
         problem.severity,
-    )
-
-
-def _needs_builder(spec: EnvironmentSpec, why: str) -> Diagnostic:
-    return Diagnostic(
-        "no-builder",
-        f"{spec.name!r} needs a builder: {why}",
-        "this version builds conda and pip packages on a base image; builders come as plugins",
-        spec.source,
-        "move what the steps install into the conda file, or build that image elsewhere"
-        " and name it with `image: oci:PATH`",
     )
