@@ -15,6 +15,7 @@ from envgraph.errors import InputError, StalePlanError
 from envgraph.sdk.environments import Environments
 from envgraph.sdk.plans import ApplyResult, Plan, error_of, failure_of, planned_environment
 from envgraph.sdk.room import Progress, Room
+from envgraph.sdk.values import EnvironmentList
 
 
 class Workspace:
@@ -180,7 +181,9 @@ class Workspace:
         with self._room.bound() as binding:
             done = self._room.carry_out(binding, binding.take(plan._planned), progress, parallelism)
             names = [f"{item['name']}:{item['version']}" for item in done.environments]
-            versions = self._room.versions(binding.find(name) for name in names)
+            versions = EnvironmentList(
+                self._room.version(binding, binding.find(name)) for name in names
+            )
         failures = (*([error_of(plan.errors)] if plan.errors else []), *done.failures)
         if check and failures:
             raise failure_of(failures)

@@ -252,6 +252,56 @@ def test_names_that_are_not_there(ws: Workspace, make: Make) -> None:
         ws.environments.create_or_update("train.yml")  # type: ignore[arg-type]
 
 
+def test_labels_move_and_archived_versions_hide(ws: Workspace, make: Make) -> None:
+    environments = ws.environments
+    environments.create_or_update(make("train", "alpha"))
+    environments.create_or_update(make("train", "beta"))
+    environments.label("train", 1, "prod")
+    assert environments.get("train", label="prod").version == "1"
+    assert environments.get("train", "1").labels == ("prod",)
+    assert environments.get("train").labels == ("latest",)
+    environments.archive("train", version="2")
+    assert environments.get("train", label="latest").version == "1"
+    assert [(v.version, v.archived) for v in environments.list("train")] == [("1", False)]
+    everything = environments.list("train", archived=True)
+    assert [(v.version, v.archived) for v in everything] == [("2", True), ("1", False)]
+    environments.archive("train")
+    assert environments.list() == ()
+    assert [v.name for v in environments.list(archived=True)] == ["train"]
+    environments.restore("train")
+    environments.restore("train", "2")
+    assert environments.get("train").version == "2"
+    for call in (environments.archive, environments.restore):
+        with pytest.raises(NotFoundError):
+            call("train", "9")
+    with pytest.raises(InputError):
+        environments.label("train", 1, "latest")
+
+
+def test_a_description_changes_and_the_version_stays(ws: Workspace, make: Make) -> None:
+    first = ws.environments.create_or_update(make("train", "alpha", description="one"))
+    again = ws.environments.create_or_update(make("train", "alpha", description="two"))
+    assert (again.version, again.description, again.image) == ("1", "two", first.image)
+    assert ws.environments.get("train").description == "two"
+
+
+def test_a_version_is_shared_and_listed_from_a_registry(
+    folder: Path, tmp_path: Path, make: Make
+) -> None:
+    settings = json.loads((folder / "envgraph.yaml").read_text())
+    settings["registries"] = {"shared": {"type": "dirs", "path": str(tmp_path / "shared")}}
+    (folder / "envgraph.yaml").write_text(json.dumps(settings))
+    ws = Workspace.open(folder, store=tmp_path / "store")
+    made = ws.environments.create_or_update(make("train", "beta"))
+    assert ws.environments.share("train", "1", registry="shared") == made
+    other = Workspace.open(folder, store=tmp_path / "other")
+    [listed] = other.environments.list(registry="shared")
+    assert (listed.name, listed.version, listed.image) == ("train", "1", made.image)
+    assert [v.version for v in other.environments.list("train", registry="shared")] == ["1"]
+    assert other.environments.list("nothing", registry="shared") == ()
+    assert other.environments.list() == ()
+
+
 def write_files(folder: Path, **files: str) -> None:
     (folder / "environments").mkdir(exist_ok=True)
     for name, dependencies in files.items():
@@ -363,14 +413,15 @@ def test_the_examples_in_the_docs_run(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("ENVGRAPH_STORE", str(tmp_path / "store"))
-    tried = 0
     names = {"Workspace": Workspace, "Environment": Environment, "BuildContext": BuildContext}
+    runner = doctest.DocTestRunner()
     for name in DOCUMENTED:
         module = importlib.import_module(f"envgraph.sdk.{name}")
-        result = doctest.testmod(module, extraglobs=names)
-        assert result.failed == 0
-        tried += result.attempted
-    assert tried > 10
+        found = [t for t in doctest.DocTestFinder().find(module, extraglobs=names) if t.examples]
+        for example in sorted(found, key=lambda test: test.lineno or 0):
+            runner.run(example)
+    assert runner.failures == 0
+    assert runner.tries > 20
 
 
 def test_importing_a_part_does_not_import_the_top() -> None:

@@ -19,10 +19,7 @@ SIGNATURE: Final = Signature(
         "anew after an update.",
     ),
     examples=(
-        (
-            "envgraph completion bash > ~/.local/share/bash-completion/completions/envgraph",
-            "for bash, if the package bash-completion is there; else source it in ~/.bashrc",
-        ),
+        ('eval "$(envgraph completion bash)"', "a line for ~/.bashrc; or keep what it prints"),
         ("envgraph completion zsh > ~/.zfunc/_envgraph", "for zsh, with ~/.zfunc in $fpath"),
         ("envgraph completion fish > ~/.config/fish/completions/envgraph.fish", "for fish"),
     ),
