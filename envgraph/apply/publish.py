@@ -115,11 +115,12 @@ class Publisher:
             image_keys={p: str(locked.image) for p, locked in target.platforms.items()},
             members=image.members,
             changed=tuple(item for item in change.changed if item != "metadata"),
-            parent=spec.properties.get(PARENT_PROPERTY),
+            parent=None if appender.state.versions else spec.properties.get(PARENT_PROPERTY),
             description=spec.description,
             tags=spec.tags,
             properties=spec.properties,
             tool=TOOL,
+            anonymous=spec.anonymous,
         )
         record = appender.add_version(batch, record)
         appender.finish(batch)

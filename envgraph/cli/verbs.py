@@ -32,6 +32,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
     (
         "Over the years",
         (
+            ("clone", "a new environment from an existing version"),
             ("label", "let a label mean a version"),
             ("archive", "hide a version or an environment"),
             ("restore", "show again what was archived"),
@@ -66,10 +67,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
-LATER: Final = frozenset({
-    "clone", "job",
-    "deployment", "audit", "studio",
-})  # fmt: skip
+LATER: Final = frozenset({"job", "deployment", "audit", "studio"})
 """Verbs of the command-line contract that this version does not have."""
 
 
