@@ -6,12 +6,15 @@ import asyncio
 import doctest
 import importlib
 import json
+import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -422,6 +425,34 @@ def test_the_examples_in_the_docs_run(
             runner.run(example)
     assert runner.failures == 0
     assert runner.tries > 20
+
+
+def test_the_block_in_the_readme_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ENVGRAPH_STORE", str(tmp_path / "store"))
+    (folder / "conda.yml").write_text("channels: [conda-forge]\ndependencies: [beta]\n")
+    page = (ROOT / "envgraph/sdk/README.md").read_text()
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["env"].reference == "train:1"
+    assert names["ws"].environments.get("train").labels == ("latest", "production")
+    assert names["result"].built == 0
+
+
+def test_the_example_runs_and_runs_again(folder: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, ROOT / "examples/sdk/register.py"],
+            cwd=folder,
+            env={"PATH": os.defpath, "HOME": str(tmp_path), "ENVGRAPH_STORE": str(tmp_path / "s")},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "train:1: python 3.12.1\n"
 
 
 def test_importing_a_part_does_not_import_the_top() -> None:
