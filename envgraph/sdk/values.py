@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.records import VersionRecord
@@ -156,5 +156,5 @@ def version_of(
         parent=record.parent,
         locks=locks,
         images=images,
-        _read_lock=lambda platform: read_lock(record, platform),
+        _read_lock=partial(read_lock, record),  # can be pickled, as a lambda cannot
     )

@@ -49,11 +49,14 @@ class Workspace:
 
         ``store``: else ``$ENVGRAPH_STORE``, else the user's own. ``offline``: no connection
         is opened; what would need one raises OfflineError. ``lock_timeout``: seconds to
-        wait for another apply. InputError with every problem of the file.
+        wait for another apply. InputError with every problem of the file, or when there is
+        no such folder.
         """
         from envgraph.folders import default_store
         from envgraph.spec import load_workspace
 
+        if not Path(folder).is_dir():
+            raise InputError(f"{os.fspath(folder)}: no such folder", code="no-folder")
         config, diagnostics = load_workspace(Path(folder))
         if any(d.severity == "error" for d in diagnostics):
             raise InputError(diagnostics)

@@ -469,6 +469,35 @@ def test_importing_a_part_does_not_import_the_top() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_values_go_to_other_processes(ws: Workspace, make: Make) -> None:
+    made = ws.environments.create_or_update(make("train", "beta"))
+    there = pickle.loads(pickle.dumps(made))
+    assert there == made
+    assert there.packages == made.packages
+
+
+def test_what_a_progress_raises_comes_out_and_breaks_nothing(ws: Workspace, make: Make) -> None:
+    def wrong(event: Event) -> None:
+        if event.kind == "done":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ws.environments.create_or_update(make("train", "beta"), progress=wrong)
+    assert ws.environments.list() == ()
+    assert ws.environments.create_or_update(make("train", "beta")).version == "1"
+
+
+def test_reserved_names_are_refused(ws: Workspace, make: Make) -> None:
+    with pytest.raises(InputError) as caught:
+        ws.environments.create_or_update(make("AzureML-mine", "beta"))
+    assert [d.code for d in caught.value.diagnostics] == ["reserved-prefix"]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        Workspace.open(tmp_path / "gone")
+
+
 def test_a_problem_can_be_pickled(ws: Workspace) -> None:
     with pytest.raises(InputError) as caught:
         ws.environments.create_or_update(Environment(name="a"))
