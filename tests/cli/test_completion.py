@@ -238,5 +238,5 @@ def test_completion_says_what_it_needs(cli: Cli) -> None:
     assert cli("completion").code == 1
     assert cli("completion tcsh").code == 1
     assert cli("completion bash --json").json["script"].startswith("# Completion")
-    assert cli("completion --names --json").json["names"] == []
+    assert cli("completion names --json").json["names"] == []
     assert not (cli.folder.parent / "store").exists()
