@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from envgraph.apply.apply import ApplyResult
     from envgraph.apply.builders import Builders
     from envgraph.apply.exchange import Exchange
+    from envgraph.apply.importing import Importer
     from envgraph.apply.locking import LockReport
     from envgraph.apply.traffic import Traffic
+    from envgraph.apply.versions import Versions
     from envgraph.diff.impact import Impact
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.model.drift import DriftPolicy
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.plugins import Plugins
+    from envgraph.refresh.desired import Loaded
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.planner import Planned, Planner
@@ -158,7 +161,7 @@ class Workspace:
         """Close the store and the registries, if they were opened."""
         if "builders" in self.__dict__:
             self.builders.close()
-        for name in ("bases", "builders", "traffic", "_registry"):
+        for name in ("bases", "builders", "traffic", "versions", "importer", "_registry"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -189,19 +192,20 @@ class Workspace:
         saved: SavedPlan | None = None,
         follow_base: bool = False,
         fresh: bool = False,
+        loaded: Loaded | None = None,
     ) -> Plan:
         """What would be done. Solves where no pin is found; keeps nothing.
 
         ``follow_base``: bases whose tags have moved are taken now, whatever
         ``base_images`` says. ``fresh``: the registry is asked even for what it is
-        remembered to have.
+        remembered to have. ``loaded``: these environments, and no file.
 
         With ``saved`` the question is the saved plan's, and StalePlanError says that
         its inputs, or the store, are not what they were.
         """
         from envgraph.refresh.planner import Question
 
-        question = Question(tuple(files), tuple(targets), tuple(replace))
+        question = Question(tuple(files), tuple(targets), tuple(replace), loaded)
         planner = self._planner()
         if saved is not None:
             self._planned = planner.plan_saved(saved)
@@ -240,6 +244,16 @@ class Workspace:
             who_builds=self._who_builds,
         )
 
+    @property
+    def planned(self) -> Planned | None:
+        """The plan that was made last with what it stood on, for :meth:`take` elsewhere."""
+        return self._planned
+
+    def take(self, planned: Planned) -> Plan:
+        """Take a plan that another object of this workspace and store made, to apply it."""
+        self._planned = planned
+        return planned.plan
+
     def _who_builds(self, plan: Plan) -> tuple[Diagnostic, ...]:
         if not plan.needs_builder:
             return ()
@@ -256,7 +270,7 @@ class Workspace:
 
     def _last(self, plan: Plan) -> Planned:
         """The plan that was made last, with what it stood on; StalePlanError for another."""
-        if self._planned is None or self._planned.plan is not plan:
+        if self._planned is None or self._planned.plan.steps is not plan.steps:
             raise StalePlanError("this plan was not made here, or not last", hint="plan again")
         return self._planned
 
@@ -351,6 +365,20 @@ class Workspace:
             lock_timeout=self._lock_timeout,
         )
 
+    @cached_property
+    def importer(self) -> Importer:
+        """Locks of other tools become environments of this workspace."""
+        from envgraph.apply.importing import Importer
+
+        return Importer(
+            self.config,
+            self.store,
+            offline=self.offline,
+            now=self._now(),
+            alone=self._alone,
+            bases=lambda: self.bases,
+        )
+
     def lock(
         self,
         files: Sequence[Path] = (),
@@ -396,22 +424,21 @@ class Workspace:
 
     # -- what is there ---------------------------------------------------
 
+    @cached_property
+    def versions(self) -> Versions:
+        """What is registered: list, history, labels, archive, delete; compare versions."""
+        from envgraph.apply.versions import Versions
+
+        return Versions(self.config, self.store, find=self.find, alone=self._alone, now=self._now)
+
     def list_environments(
         self, *, all: bool = False, archived: bool = False
     ) -> list[VersionRecord]:
         """The latest version of every environment; with ``all`` every version."""
-        from envgraph.history.read import environment_names, latest, versions
-
-        found: list[VersionRecord] = []
-        for name in environment_names(self.store, self.config.id):
-            if all:
-                found += reversed(list(versions(self.store, self.config.id, name)))
-            elif (record := latest(self.store, self.config.id, name)) is not None:
-                found.append(record)
-        return found
+        return [item.record for item in self.versions.listed(all=all, archived=archived)]
 
     def find(self, reference: str) -> VersionRecord:
-        """Find what NAME, NAME:VERSION, NAME@latest or a definition digest names.
+        """Find what any form of a reference names (:mod:`envgraph.history.find`).
 
         ``azureml://registries/…`` is pulled when the store does not have it.
         NotFoundError says what is there instead.
@@ -420,7 +447,7 @@ class Workspace:
 
         if reference.lower().startswith("azureml://"):
             return self.traffic.find(reference)
-        return find_version(self.store, self.config.id, reference)
+        return find_version(self.store, self.config.id, reference, self.config.name)
 
     def lock_of(self, record: VersionRecord, platform: str | None = None) -> LockedEnvironment:
         """The lock of a version on a platform (its first one by default)."""

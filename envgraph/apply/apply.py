@@ -16,7 +16,7 @@ from envgraph.apply.publish import BuiltImage, Publisher
 from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
-from envgraph.history.read import latest
+from envgraph.history.read import newest
 from envgraph.image.steps import BUILT_KINDS
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
@@ -168,7 +168,7 @@ class Applier:
 
     def _check_fresh(self, plan: Plan) -> None:
         for change in plan.environments:
-            now = latest(self._store, self._config.id, change.target.name)
+            now = newest(self._store, self._config.id, change.target.name)
             if now != change.previous:
                 raise StalePlanError(
                     f"another apply registered a version of {change.target.name!r}"

@@ -12,7 +12,7 @@ from envgraph.apply.executor import Outcome, ParallelMap, node_failure
 from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.transfer import Transfer, Transfers
 from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
-from envgraph.history.read import latest, versions
+from envgraph.history.read import newest, versions
 from envgraph.interchange.push import Pusher
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.model.locked import LockedBase
@@ -159,9 +159,9 @@ class Exchange:
 
     def _record(self, change: EnvironmentChange) -> VersionRecord | None:
         """The version as it is registered now, after apply has registered it."""
-        newest = latest(self._store, self._config.id, change.target.name)
-        if newest is None or newest.version == change.version:
-            return newest
+        found = newest(self._store, self._config.id, change.target.name)
+        if found is None or found.version == change.version:
+            return found
         for record in versions(self._store, self._config.id, change.target.name):
             if record.version == change.version:
                 return record

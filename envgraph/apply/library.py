@@ -11,7 +11,8 @@ from envgraph.apply.executor import ParallelMap, node_failure
 from envgraph.apply.publish import Naming, optional_layers, utc
 from envgraph.apply.transfer import Transfers
 from envgraph.errors import EnvgraphError, InputError
-from envgraph.history.read import environment_ref, read_record, versions
+from envgraph.history.append import Appender
+from envgraph.history.read import read_record, versions
 from envgraph.history.shelf import Shelf
 from envgraph.interchange.catalogue import LATEST, Catalogue, Shared, is_same
 from envgraph.interchange.parcel import Parcel, pack
@@ -253,7 +254,8 @@ class _Register:
         self._registry = registry
         self._now = now
         self._naming = Naming(store, config.id, config.name)
-        self._newest: dict[str, tuple[VersionRecord, Digest]] = {}
+        self._appenders: dict[str, Appender] = {}
+        self._newest: dict[str, VersionRecord] = {}
         self._optional: dict[str, frozenset[Digest]] = {}
 
     def add(self, batch: Transaction, contents: EnvironmentRecord) -> VersionRecord:
@@ -263,35 +265,24 @@ class _Register:
         if known is not None:
             return known
         name = shared.environment
-        before = self._newest.get(name) or self._head(name)
         address = f"azureml://registries/{self._registry}/environments/{name}"
         record = replace(
             shared,
             workspace=self._config.id,
-            sequence=1 if before is None else before[0].sequence + 1,
-            previous=None if before is None else before[1],
             time=utc(self._now),
             changed=(),
             parent=f"{address}/versions/{shared.version}" if self._registry else shared.parent,
         )
-        self._newest[name] = (record, batch.add_bytes(record.to_bytes()))
+        if name not in self._appenders:
+            self._appenders[name] = Appender(self._store, self._config.id, name)
+        record = self._newest[name] = self._appenders[name].add_version(batch, record)
         self._optional[name] = optional_layers(contents.locks.values())
         return record
 
-    def _head(self, name: str) -> tuple[VersionRecord, Digest] | None:
-        ref = self._store.refs.get(environment_ref(self._config.id, name))
-        if ref is None:
-            return None
-        head = Digest(ref.value["head"])
-        return read_record(self._store, head), head
-
     def finish(self, batch: Transaction) -> None:
         """Let every history end in its newest record, and name its image."""
-        for name, (record, head) in self._newest.items():
-            ref_name = environment_ref(self._config.id, name)
-            ref = self._store.refs.get(ref_name)
-            value = {"head": str(head), "sequence": record.sequence, "version": record.version}
-            batch.set_ref(ref_name, value, None if ref is None else ref.generation)
+        for name, record in self._newest.items():
+            self._appenders[name].finish(batch)
             size = self._store.blobs.size(record.image)
             self._naming.name(batch, record, size, self._optional[name])
 
@@ -318,7 +309,7 @@ def find_version(store: Store, workspace: str, wanted: VersionRecord) -> Version
 
 def check_version(store: Store, workspace: str, wanted: VersionRecord) -> None:
     """EnvgraphError when the workspace has another version of that name and number."""
-    for record in versions(store, workspace, wanted.environment):
+    for record in versions(store, workspace, wanted.environment, deleted=True):
         if record.version == wanted.version and not is_same(record, wanted):
             raise EnvgraphError(
                 f"{wanted.environment}:{wanted.version} is here already, and it is another one",

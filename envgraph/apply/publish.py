@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
-from envgraph import __version__
-from envgraph.history.read import environment_ref, image_ref, latest
+from envgraph.history.append import TOOL, Appender
+from envgraph.history.read import image_ref
 from envgraph.image.manifest import OCI_IMAGE_INDEX, OCI_IMAGE_MANIFEST
 from envgraph.model.canonical import canonical_bytes
+from envgraph.model.history import Change
 from envgraph.model.identity import (
     DEFINITION_SCHEMA,
     RUNTIME_SCHEMA,
@@ -20,11 +21,9 @@ from envgraph.model.identity import (
 )
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.names import escape_name
-from envgraph.model.records import LockReference, VersionRecord
+from envgraph.model.records import PARENT_PROPERTY, LockReference, VersionRecord
 from envgraph.plan.plan import EnvironmentChange
 from envgraph_store import Digest, Store, Transaction
-
-TOOL: Final = f"envgraph {__version__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +62,17 @@ class Publisher:
         records = []
         with self._store.transaction() as batch:
             for change, image in changes:
+                shown = True
                 if change.changed == ("name",) and change.registered is not None:
                     record = change.registered
                 else:
                     locks = lock_records[change.target.name]
-                    record = self._register(batch, change, image, locks)
+                    record, shown = self._register(batch, change, image, locks)
                 optional = optional_layers(item.lock for item in change.target.platforms.values())
-                self._naming.name(batch, record, image.size, optional)
+                if shown:
+                    self._naming.name(batch, record, image.size, optional)
                 records.append(record)
-            name = f"applied/{self._id}"
-            ref = self._store.refs.get(name)
-            expected = None if ref is None else ref.generation
-            batch.set_ref(name, {"time": utc(self._now)}, expected=expected)
+            mark_applied(batch, self._store, self._id, self._now)
             batch.commit()
         self._store.rewrite_index()
         return records
@@ -85,19 +83,23 @@ class Publisher:
         change: EnvironmentChange,
         image: BuiltImage,
         lock_records: Mapping[str, Digest],
-    ) -> VersionRecord:
+    ) -> tuple[VersionRecord, bool]:
+        """The version, and whether it is one to show: neither it nor all of them are archived."""
         target = change.target
         spec = target.spec
         batch.add_bytes(canonical_bytes(DEFINITION_SCHEMA, definition_document(spec)))
         batch.add_bytes(canonical_bytes(RUNTIME_SCHEMA, runtime_document(spec)))
-        ref_name = environment_ref(self._id, target.name)
-        ref = self._store.refs.get(ref_name)
-        before = latest(self._store, self._id, target.name)
+        appender = Appender(self._store, self._id, target.name)
+        if change.changed == ("metadata",) and change.registered is not None:
+            note = Change("metadata", change.version, description=spec.description, tags=spec.tags)
+            appender.add_change(batch, note, utc(self._now))
+            appender.finish(batch)
+            return replace(change.registered, description=spec.description, tags=spec.tags), False
         record = VersionRecord(
             workspace=self._id,
             environment=target.name,
-            sequence=1 if before is None else before.sequence + 1,
-            previous=None if ref is None else Digest(ref.value["head"]),
+            sequence=0,
+            previous=None,
             time=utc(self._now),
             version=change.version,
             kind=spec.kind,
@@ -112,17 +114,17 @@ class Publisher:
             image_name=target.image_name,
             image_keys={p: str(locked.image) for p, locked in target.platforms.items()},
             members=image.members,
-            changed=change.changed,
+            changed=tuple(item for item in change.changed if item != "metadata"),
+            parent=None if appender.state.versions else spec.properties.get(PARENT_PROPERTY),
             description=spec.description,
             tags=spec.tags,
             properties=spec.properties,
             tool=TOOL,
+            anonymous=spec.anonymous,
         )
-        head = batch.add_bytes(record.to_bytes())
-        expected = None if ref is None else ref.generation
-        value = {"head": str(head), "sequence": record.sequence, "version": record.version}
-        batch.set_ref(ref_name, value, expected=expected)
-        return record
+        record = appender.add_version(batch, record)
+        appender.finish(batch)
+        return record, appender.state.holds(appender.state.versions[record.version])
 
 
 class Naming:
@@ -170,6 +172,14 @@ class Naming:
         }
         expected = None if ref is None else ref.generation
         batch.set_ref(ref_name, value, expected=expected, optional=optional)
+
+
+def mark_applied(batch: Transaction, store: Store, workspace_id: str, now: datetime) -> None:
+    """Say that something was registered: a remembered "nothing to do" ends here."""
+    name = f"applied/{workspace_id}"
+    ref = store.refs.get(name)
+    expected = None if ref is None else ref.generation
+    batch.set_ref(name, {"time": utc(now)}, expected=expected)
 
 
 def optional_layers(locks: Iterable[LockedEnvironment]) -> frozenset[Digest]:

@@ -20,10 +20,23 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("list", "environments with their kind, version and image"),
             ("show", "everything about one version"),
+            ("history", "versions with what changed, and every move of a label"),
+            ("diff", "what differs between two versions, down to packages"),
+            ("why", "which input made another hash, and what it costs in layers"),
             ("graph", "the build graph as dot, mermaid, json or svg"),
             ("export", "the environment for conda, pip and container tools"),
             ("run", "run a command on this machine with the same packages"),
             ("shell", "your shell with an environment's packages"),
+        ),
+    ),
+    (
+        "Over the years",
+        (
+            ("clone", "a new environment from an existing version"),
+            ("label", "let a label mean a version"),
+            ("archive", "hide a version or an environment"),
+            ("restore", "show again what was archived"),
+            ("delete", "take a version away; its definition and lock are kept"),
         ),
     ),
     (
@@ -33,6 +46,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("pull", "a version out of a registry, verified, without building"),
             ("share", "a version by name in a registry's catalogue"),
             ("bundle", "versions as one file, for machines without a network"),
+            ("import", "another tool's lock as an environment; nothing is solved again"),
         ),
     ),
     (
@@ -45,6 +59,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("store", "verify, collect garbage, show what takes the space"),
             ("plugin", "what plugins offer, and what is wrong with them"),
             ("doctor", "what this machine lacks, and how to get it"),
+            ("completion", "a script that lets your shell complete all of this"),
         ),
     ),
 )
@@ -52,13 +67,10 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
 
 VERBS: Final = {verb: summary for _, verbs in GROUPS for verb, summary in verbs}
 
-LATER: Final = frozenset({
-    "history", "diff", "why", "clone", "archive", "restore", "label", "delete", "import", "job",
-    "deployment", "audit", "studio",
-})  # fmt: skip
+LATER: Final = frozenset({"job", "deployment", "audit", "studio"})
 """Verbs of the command-line contract that this version does not have."""
 
 
 def module_of(verb: str) -> str:
     """The module that answers a verb of :data:`VERBS`."""
-    return f"envgraph.cli.commands.{verb}"
+    return f"envgraph.cli.commands.{'import_' if verb == 'import' else verb}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envgraph.history.read import environment_names, latest
+from envgraph.history.fold import EnvironmentState
+from envgraph.history.read import environment_refs, state_at, state_of
 from envgraph.image.nodes import host_platform, image_nodes, index_node
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
@@ -46,6 +47,8 @@ def describe(
             }
         )
         layer_of |= {(p.manager, p.name): str(stored.digest) for p in members}
+    state = state_of(store, record.workspace, record.environment) or EnvironmentState("")
+    known = state.versions.get(record.version)
     base = lock.base
     below = [
         {"digest": str(la.digest), "size": la.size, "kind": "base", "packages": []}
@@ -87,8 +90,8 @@ def describe(
         ],
         "layers": [*below, *layers],
         "runtime_settings": _runtime(store, record),
-        "labels": ["latest"] if _is_latest(store, record) else [],
-        "archived": False,
+        "labels": [] if known is None else list(state.labels_of(record.version)),
+        "archived": known is not None and state.is_hidden(known),
         "created": record.time,
         "locked": lock.created,
         "parent": record.parent,
@@ -117,16 +120,17 @@ def _runtime(store: Store, record: VersionRecord) -> dict[str, Any]:
     return dict(found[1])
 
 
-def _is_latest(store: Store, record: VersionRecord) -> bool:
-    newest = latest(store, record.workspace, record.environment)
-    return newest is not None and newest.version == record.version
+def variables_of(store: Store, record: VersionRecord) -> dict[str, str]:
+    """The environment variables of a version, those of its conda file included."""
+    found = _runtime(store, record).get("environment_variables") or {}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _same_image(store: Store, record: VersionRecord) -> list[str]:
     """Other environments of the workspace whose current version is the same image."""
     found = []
-    for name in environment_names(store, record.workspace):
-        other = latest(store, record.workspace, name)
+    for name, ref in sorted(environment_refs(store, record.workspace).items()):
+        other = state_at(store, record.workspace, name, ref.value).latest
         if other is not None and name != record.environment and other.image == record.image:
             found.append(f"environment {name}:{other.version}")
     return found

@@ -1,18 +1,30 @@
-"""Read versions back: the newest by ref, the others along the chain."""
+"""Read histories back: what holds now by one look, what happened by walking the chain.
+
+The ref ``environments/<workspace id>/<name>`` names the newest record (``head``) and the
+state that the chain folds to (``state``), so that listing walks no chain. A ref of an
+early store has no state: its chain is walked. ``store verify`` compares the two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from envgraph.errors import IntegrityError
+from envgraph.history.fold import EnvironmentState, VersionState, fold, state_from_json
+from envgraph.model.history import HistoryRecord, record_from_bytes
 from envgraph.model.names import escape_name, unescape_name
-from envgraph.model.records import VersionRecord
-from envgraph_store import Store
+from envgraph.model.records import VersionRecord, members_of
+from envgraph_store import Ref, Store
 from envgraph_store.digest import Digest
 
 RECORD_LIMIT: Final = 8 << 20
 """Bytes; a record is a few kilobytes."""
+
+STATE_LIMIT: Final = 256 << 20
+"""Bytes; a version takes about half a kilobyte."""
 
 
 def environment_ref(workspace_id: str, name: str) -> str:
@@ -26,42 +38,126 @@ def image_ref(workspace_id: str, name: str) -> str:
 
 
 def environment_names(store: Store, workspace_id: str) -> list[str]:
-    """All environments of a workspace that have a version, sorted."""
+    """All environments of a workspace that have a history, sorted."""
+    return sorted(environment_refs(store, workspace_id))
+
+
+def environment_refs(store: Store, workspace_id: str) -> dict[str, Ref]:
+    """The refs of all environments of a workspace, by name."""
     prefix = f"environments/{workspace_id}/"
-    return sorted(unescape_name(ref.removeprefix(prefix)) for ref in store.refs.list(prefix))
+    found = store.refs.list(prefix)
+    return {unescape_name(name.removeprefix(prefix)): ref for name, ref in found.items()}
 
 
 def read_record(store: Store, digest: Digest) -> VersionRecord:
-    """One record by its digest; IntegrityError when it is gone or not whole."""
+    """One version by its record's digest; IntegrityError when it is gone or not whole."""
     return VersionRecord.from_bytes(store.blobs.read(digest, limit=RECORD_LIMIT))
 
 
-def latest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:
-    """The newest version of an environment, or None."""
+def state_of(store: Store, workspace_id: str, name: str) -> EnvironmentState | None:
+    """What holds now of an environment; None when there is none of that name."""
     ref = store.refs.get(environment_ref(workspace_id, name))
-    return None if ref is None else read_record(store, Digest(ref.value["head"]))
+    return None if ref is None else state_at(store, workspace_id, name, ref.value)
 
 
-def versions(store: Store, workspace_id: str, name: str) -> Iterator[VersionRecord]:
-    """Every version, newest first, checking the links on the way.
+def state_at(
+    store: Store, workspace_id: str, name: str, value: Mapping[str, Any]
+) -> EnvironmentState:
+    """The state that the value of an environment's ref leads to."""
+    head = Digest(value["head"])
+    if "state" not in value:
+        return fold(name, reversed(list(walk(store, workspace_id, name, head))))
+    data = store.blobs.read(Digest(value["state"]), limit=STATE_LIMIT)
+    try:
+        document: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise IntegrityError(f"the state of {name!r} is no JSON: {error}") from error
+    return state_from_json(document, head)
 
-    Raises IntegrityError where a record is missing, or does not continue the one
-    before it.
+
+def read_version(store: Store, version: VersionState) -> VersionRecord:
+    """The version's record, with the description and tags that it has now."""
+    return _edited(read_record(store, version.record), version)
+
+
+def _edited(record: VersionRecord, version: VersionState) -> VersionRecord:
+    if not version.edited:
+        return record
+    return replace(record, description=version.description, tags=version.tags)
+
+
+def latest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:
+    """The newest version that is neither archived nor deleted, or None."""
+    state = state_of(store, workspace_id, name)
+    found = None if state is None else state.latest
+    return None if found is None else read_version(store, found)
+
+
+def newest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:
+    """The newest version that is not deleted, archived or not: what a plan compares with."""
+    state = state_of(store, workspace_id, name)
+    found = None if state is None else state.newest
+    return None if found is None else read_version(store, found)
+
+
+def history(store: Store, workspace_id: str, name: str) -> Iterator[tuple[Digest, HistoryRecord]]:
+    """Every record with its digest, newest first, checking the links on the way.
+
+    Raises IntegrityError (``history-broken``) where a record is missing, or does not
+    continue the one before it. Nothing comes when there is no such environment.
     """
-    record = latest(store, workspace_id, name)
-    while record is not None:
-        yield record
-        if record.previous is None:
-            if record.sequence != 1:
-                raise IntegrityError(
-                    f"the history of {name!r} begins at record {record.sequence}, not at 1",
-                    code="history-broken",
-                )
-            return
-        before = read_record(store, record.previous)
-        if before.sequence != record.sequence - 1 or before.environment != record.environment:
-            raise IntegrityError(
-                f"the history of {name!r} is broken before record {record.sequence}",
-                code="history-broken",
-            )
-        record = before
+    ref = store.refs.get(environment_ref(workspace_id, name))
+    if ref is not None:
+        yield from walk(store, workspace_id, name, Digest(ref.value["head"]))
+
+
+def walk(
+    store: Store, workspace_id: str, name: str, head: Digest
+) -> Iterator[tuple[Digest, HistoryRecord]]:
+    """:func:`history` from a given head; any workspace's, where ``workspace_id`` is empty."""
+    digest: Digest | None = head
+    above: HistoryRecord | None = None
+    while digest is not None:
+        record = record_from_bytes(store.blobs.read(digest, limit=RECORD_LIMIT))
+        wanted = record.sequence if above is None else above.sequence - 1
+        if (record.sequence, record.environment) != (wanted, name):
+            after = "" if above is None else f" before record {above.sequence}"
+            raise _broken(name, f"is broken{after}")
+        if record.workspace != workspace_id and workspace_id:
+            raise _broken(name, f"holds record {record.sequence} of another workspace")
+        yield digest, record
+        above, digest = record, record.previous
+    if above is not None and above.sequence != 1:
+        raise _broken(name, f"begins at record {above.sequence}, not at 1")
+
+
+def _broken(name: str, how: str) -> IntegrityError:
+    return IntegrityError(f"the history of {name!r} {how}", code="history-broken")
+
+
+def versions(
+    store: Store, workspace_id: str, name: str, *, deleted: bool = False
+) -> Iterator[VersionRecord]:
+    """Every record of a version, newest first; those of ``deleted`` ones only if asked for.
+
+    Description and tags are what they are now. IntegrityError as for :func:`history`.
+    """
+    state = state_of(store, workspace_id, name)
+    if state is None:
+        return
+    for _, record in history(store, workspace_id, name):
+        if isinstance(record, VersionRecord):
+            known = state.versions.get(record.version)
+            if known is None:
+                raise _broken(name, f"has a version {record.version!r} that its state lacks")
+            if deleted or not known.deleted:
+                yield _edited(record, known)
+
+
+def whole_record(store: Store, record: VersionRecord) -> VersionRecord:
+    """The record with its members, where the document that names them is still here."""
+    if record.holdings is None or record.members or not store.blobs.has(record.holdings):
+        return record
+    held = members_of(store.blobs.read(record.holdings, limit=RECORD_LIMIT))
+    images = {record.image, *record.images.values()}
+    return replace(record, members=tuple(item for item in held if item not in images))

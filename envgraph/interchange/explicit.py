@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envgraph.errors import Diagnostic
-from envgraph.interchange.document import Document
+from envgraph.interchange.document import Document, private_addresses
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 
 
@@ -38,23 +38,8 @@ def explicit(lock: LockedEnvironment, title: str) -> Document:
                 severity="warning",
             )
         )
-    problems += _private_addresses(conda)
+    problems += private_addresses(conda)
     return Document("\n".join(lines) + "\n", tuple(problems))
-
-
-def _private_addresses(packages: Sequence[LockedPackage]) -> list[Diagnostic]:
-    named = [p for p in packages if "${" in p.url]
-    if not named:
-        return []
-    return [
-        Diagnostic(
-            "credentials-left-out",
-            f"the addresses of {len(named)} packages hold a reference instead of a credential",
-            named[0].url,
-            hint="set the variable, or let conda's own configuration supply the login",
-            severity="warning",
-        )
-    ]
 
 
 def installation_order(packages: Sequence[LockedPackage]) -> list[LockedPackage]:

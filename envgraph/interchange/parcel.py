@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envgraph.errors import InputError, IntegrityError
+from envgraph.history.read import whole_record
 from envgraph.image.compress import Compression, default_compression
 from envgraph.image.nodes import ImageNodes, image_nodes, index_node, layer_options
 from envgraph.lock.pins import LOCK_LIMIT
@@ -81,6 +82,7 @@ def pack(store: Store, config: WorkspaceConfig, record: VersionRecord) -> Parcel
     InputError when its images were assembled with other options than the workspace's:
     nobody could compute their keys. NotFoundError or StoreError when documents are gone.
     """
+    record = whole_record(store, record)
     lock_bytes = {
         platform: store.blobs.read(reference.record, limit=LOCK_LIMIT)
         for platform, reference in record.locks.items()

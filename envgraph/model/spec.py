@@ -182,6 +182,10 @@ class EnvironmentSpec:
     image_path: str | None = field(default=None, compare=False)
     """For ``oci:`` and ``docker-archive:`` the absolute path behind the reference."""
 
+    anonymous: bool = False
+    """Inline in a job or deployment, without a name of its own: its version is the digest
+    of what it is, it is found by that, and lists leave it out (M26)."""
+
     @property
     def kind(self) -> Kind:
         """``system-managed`` when there is a conda file, else ``user-managed``.

@@ -37,7 +37,8 @@ class Inventory:
 
     ``built``: nodes whose result is whole. ``images``: the digests of image nodes
     that are built, or that can be computed because every layer is known.
-    ``latest`` and ``taken``: versions by environment name. ``previous_locks``: the
+    ``latest`` and ``taken``: versions by environment name, archived ones too; ``deleted``:
+    those of ``taken`` that were deleted. ``previous_locks``: the
     locks of the latest versions, by name and platform. ``link_scripts``: what known
     layers' packages would run when they are installed, and never run in an image.
     """
@@ -46,6 +47,7 @@ class Inventory:
     images: Mapping[NodeKey, Digest] = field(default_factory=dict)
     latest: Mapping[str, VersionRecord] = field(default_factory=dict)
     taken: Mapping[str, Mapping[str, VersionRecord]] = field(default_factory=dict)
+    deleted: Mapping[str, frozenset[str]] = field(default_factory=dict)
     previous_locks: Mapping[str, Mapping[str, LockedEnvironment]] = field(default_factory=dict)
     link_scripts: Mapping[NodeKey, tuple[str, ...]] = field(default_factory=dict)
     unnamed: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.errors import Diagnostic
@@ -26,6 +26,9 @@ from envgraph.plan.steps import (
 )
 from envgraph.plan.target import Target
 from envgraph_store.digest import Digest
+
+IDENTITY: Final = frozenset({"definition", "lock", "runtime"})
+"""What a version is: another one of these, another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class EnvironmentChange:
         return (
             self.registered is not None
             and self.version == self.registered.version
-            and bool({"definition", "lock", "runtime"} & set(self.changed))
+            and bool(IDENTITY & set(self.changed))
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -222,14 +225,18 @@ def change_of(target: Target, inventory: Inventory) -> EnvironmentChange:
     latest = inventory.latest.get(target.name)
     taken = inventory.taken.get(target.name, {})
     asked = target.spec.version
+    if asked is not None and target.spec.anonymous:
+        asked = _anonymous_version(target, asked, taken, inventory)
     compared = taken.get(asked) if asked is not None else latest
     changed = () if compared is None else _differences(target, compared, latest, inventory)
+    if asked in inventory.deleted.get(target.name, ()) and not set(changed) & IDENTITY:
+        compared, changed = None, ()  # what was deleted, and no other, may come back
     if compared is None:
         action: Literal["no-op", "create", "update"] = "create" if latest is None else "update"
-        version = asked if asked is not None else "1"
+        version = asked if asked is not None else _next_version(taken)
     elif not changed:
         action, version = "no-op", compared.version
-    elif asked is not None or changed in (("image",), ("name",)):
+    elif asked is not None or not set(changed) & IDENTITY:
         action, version = "update", compared.version
     else:
         action, version = "update", _next_version(taken)
@@ -274,7 +281,24 @@ def _differences(
         changed.append("image")
     if not changed and record == latest and target.name in inventory.unnamed:
         changed.append("name")
+    spec = target.spec
+    said = (record.description or None, dict(record.tags))
+    if not changed and said != (spec.description or None, dict(spec.tags)):
+        changed.append("metadata")
     return tuple(changed)
+
+
+def _anonymous_version(
+    target: Target, digest: str, taken: Mapping[str, VersionRecord], inventory: Inventory
+) -> str:
+    """The digest itself; ``DIGEST-2``, … where its lock was moved since it was registered."""
+    version, count = digest, 1
+    while (
+        version in taken and set(_differences(target, taken[version], None, inventory)) & IDENTITY
+    ):
+        count += 1
+        version = f"{digest}-{count}"
+    return version
 
 
 def _next_version(taken: Mapping[str, VersionRecord]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from envgraph.errors import EnvgraphError
-from envgraph.history.read import image_ref, latest, versions
+from envgraph.history.fold import EnvironmentState
+from envgraph.history.read import image_ref, read_version, state_of, versions
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.nodes import ImageNodes
 from envgraph.image.steps import BUILT_KINDS, BuiltImage, on_built
@@ -202,15 +203,16 @@ def observe(
     for key, subject in subjects.items():
         if key not in images and (digest := _predict(store, observer, subject)) is not None:
             images[key] = digest
-    newest, taken, locks = _versions(store, workspace_id, targets)
+    registered = _versions(store, workspace_id, targets)
     return Inventory(
         built=frozenset(built),
         images=images,
-        latest=newest,
-        taken=taken,
-        previous_locks=locks,
+        latest=registered.newest,
+        taken=registered.taken,
+        deleted=registered.deleted,
+        previous_locks=registered.locks,
         link_scripts=scripts,
-        unnamed=_unnamed(store, newest),
+        unnamed=frozenset(registered.unnamed),
         generation=generation,
     )
 
@@ -238,25 +240,36 @@ def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | Non
     return assemble_image(lock, subject.runtime, known, config, options).digest
 
 
-def _versions(
-    store: Store, workspace_id: str, targets: Sequence[Target]
-) -> tuple[
-    dict[str, VersionRecord],
-    dict[str, dict[str, VersionRecord]],
-    dict[str, dict[str, LockedEnvironment]],
-]:
-    newest: dict[str, VersionRecord] = {}
-    taken: dict[str, dict[str, VersionRecord]] = {}
-    locks: dict[str, dict[str, LockedEnvironment]] = {}
+@dataclass(slots=True)
+class _Versions:
+    """What is registered of the environments that are asked about."""
+
+    newest: dict[str, VersionRecord] = field(default_factory=dict)
+    taken: dict[str, dict[str, VersionRecord]] = field(default_factory=dict)
+    deleted: dict[str, frozenset[str]] = field(default_factory=dict)
+    locks: dict[str, dict[str, LockedEnvironment]] = field(default_factory=dict)
+    unnamed: set[str] = field(default_factory=set)
+
+
+def _versions(store: Store, workspace_id: str, targets: Sequence[Target]) -> _Versions:
+    found = _Versions()
     pins = Pins(store, workspace_id)
     for target in targets:
-        record = latest(store, workspace_id, target.name)
-        if record is None:
+        state = state_of(store, workspace_id, target.name)
+        if state is None:
             continue
-        newest[target.name] = record
+        found.deleted[target.name] = frozenset(v.version for v in state.versions.values()
+                                               if v.deleted)  # fmt: skip
+        newest = state.newest
+        if newest is None:
+            found.taken[target.name] = _all_of(store, workspace_id, target.name)
+            continue
+        record = found.newest[target.name] = read_version(store, newest)
+        if _is_unnamed(store, state, record):
+            found.unnamed.add(target.name)
         wanted = {p: locked.identity for p, locked in target.platforms.items()}
         if {p: lock.identity for p, lock in record.locks.items()} != wanted:
-            locks[target.name] = _locks(pins, record)
+            found.locks[target.name] = _locks(pins, record)
         asked = target.spec.version
         keys = {p: str(locked.image) for p, locked in target.platforms.items()}
         settled = (record.definition, record.runtime, dict(record.image_keys)) == (
@@ -264,23 +277,27 @@ def _versions(
             target.runtime,
             keys,
         )
-        if target.name in locks or not settled or asked not in (None, record.version):
-            by_version = taken.setdefault(target.name, {})
-            for older in versions(store, workspace_id, target.name):
-                by_version.setdefault(older.version, older)
+        if target.name in found.locks or not settled or asked not in (None, record.version):
+            found.taken[target.name] = _all_of(store, workspace_id, target.name)
         else:
-            taken[target.name] = {record.version: record}
-    return newest, taken, locks
+            found.taken[target.name] = {record.version: record}
+    return found
 
 
-def _unnamed(store: Store, newest: Mapping[str, VersionRecord]) -> frozenset[str]:
-    """Environments whose newest image no name leads to: somebody removed the ref."""
-    lost = set()
-    for name, record in newest.items():
-        ref = store.refs.get(image_ref(record.workspace, name))
-        if ref is None or ref.value.get("digest") != str(record.image):
-            lost.add(name)
-    return frozenset(lost)
+def _all_of(store: Store, workspace_id: str, name: str) -> dict[str, VersionRecord]:
+    """The newest record of every version that ever was, the deleted ones too."""
+    taken: dict[str, VersionRecord] = {}
+    for record in versions(store, workspace_id, name, deleted=True):
+        taken.setdefault(record.version, record)
+    return taken
+
+
+def _is_unnamed(store: Store, state: EnvironmentState, record: VersionRecord) -> bool:
+    """No name leads to the newest image: somebody removed the ref. Archived ones have none."""
+    if not state.holds(state.versions[record.version]):
+        return False
+    ref = store.refs.get(image_ref(record.workspace, state.name))
+    return ref is None or ref.value.get("digest") != str(record.image)
 
 
 def _locks(pins: Pins, record: VersionRecord) -> dict[str, LockedEnvironment]:

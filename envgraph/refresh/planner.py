@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a plan was asked about: these files, these names, these replacements."""
+    """What a plan was asked about: these files, these names, these replacements.
+
+    ``loaded``: environments that were made in code, in place of any file.
+    """
 
     files: tuple[Path, ...] = ()
     targets: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
+    loaded: Loaded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Planner:
         self, question: Question, *, follow_base: bool = False, fresh: bool = False
     ) -> Planned:
         """What would be done. ``fresh``: the registry is asked for all that it should have."""
-        loaded = load_specs(self._config, question.files, question.targets)
+        loaded = question.loaded or load_specs(self._config, question.files, question.targets)
         finder = self._finder(None, "follow" if follow_base else self._config.base_images)
         return self._planned(loaded, finder, question, fresh=fresh, again=True)
 
@@ -167,6 +171,11 @@ class Planner:
         again: bool = False,
     ) -> Planned:
         desired = desire(self._config, loaded, finder)
+        missing: list[Diagnostic] = []
+        if loaded.references:
+            from envgraph.refresh.references import missing_references
+
+            missing = missing_references(self._config, self._store, loaded.references)
         inventory = observe(
             self._store,
             self._config.id,
@@ -181,7 +190,7 @@ class Planner:
             desired.graph,
             inventory,
             replace=question.replace,
-            diagnostics=(*self._remarks, *desired.diagnostics, *remarks),
+            diagnostics=(*self._remarks, *desired.diagnostics, *missing, *remarks),
         )
         said = self._who_builds(plan)
         plan = replace(plan, diagnostics=(*plan.diagnostics, *said)) if said else plan

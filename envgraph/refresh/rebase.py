@@ -16,7 +16,7 @@ from pathlib import Path
 from envgraph.diff.impact import AskedBase, is_same_reference, named_by
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, UsageError
 from envgraph.history.find import find_version
-from envgraph.history.read import latest
+from envgraph.history.read import newest
 from envgraph.lock.contract import pin_key_of, virtual_packages
 from envgraph.lock.find import FoundLock, FoundLocks, LockFinder
 from envgraph.lock.images import RegistryResolver, ResolvedBase, resolve_base
@@ -77,11 +77,11 @@ def newest_names(store: Store, workspace_id: str, references: Sequence[str]) -> 
     names = set()
     for reference in references:
         record = find_version(store, workspace_id, reference)
-        newest = latest(store, workspace_id, record.environment)
-        if newest is not None and newest.version != record.version:
+        top = newest(store, workspace_id, record.environment)
+        if top is not None and top.version != record.version:
             raise UsageError(
                 f"{record.environment}:{record.version} is not the newest version, "
-                f"which is {newest.version}",
+                f"which is {top.version}",
                 hint=f"a rebase makes the version after it: name {record.environment} alone",
             )
         names.add(record.environment)
@@ -165,7 +165,7 @@ class Rebaser:
 
         InputError when file or lock say something else than the newest version.
         """
-        record = latest(self._store, self._config.id, spec.name)
+        record = newest(self._store, self._config.id, spec.name)
         if record is None:
             if not named:
                 return None

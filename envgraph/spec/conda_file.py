@@ -18,7 +18,7 @@ from envgraph.spec.text import split_lines
 KNOWN: Final = frozenset(
     {"name", "channels", "dependencies", "prefix", "variables", "platforms", "platform", "category"}
 )
-_OTHER_TOOLS: Final = {
+OTHER_TOOLS: Final = {
     "allow-pypi-requests": "conda-lock",
     "python": "MLflow's python_env.yaml",
     "build_dependencies": "MLflow's python_env.yaml",
@@ -63,7 +63,7 @@ class _CondaReader:
                 "conda-shape", f"a conda file is a mapping, and this is {described(root)}", root,
                 "begin with `dependencies:`",
             )  # fmt: skip
-            return CondaSpec(file=self.file)
+            return CondaSpec(file=None if root.where else self.file)
         self.check_keys(root)
         dependencies, pip = self.dependencies(root)
         return CondaSpec(
@@ -73,15 +73,15 @@ class _CondaReader:
             pip=tuple(pip),
             variables=self.variables(root),
             platforms=self.platforms(root),
-            file=self.file,
+            file=None if root.where else self.file,
             channel_paths=self.channel_paths,
         )
 
     def check_keys(self, root: MapNode) -> None:
         for key, _ in root:
             name = key.value
-            if name in _OTHER_TOOLS:
-                self.warn("foreign-key", f"{name!r} belongs to {_OTHER_TOOLS[name]}: ignored", key)
+            if name in OTHER_TOOLS:
+                self.warn("foreign-key", f"{name!r} belongs to {OTHER_TOOLS[name]}: ignored", key)
             elif name not in KNOWN:
                 self.error(
                     "unknown-key", f"unknown key {quoted(name)} in a conda file", key,

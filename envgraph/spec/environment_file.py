@@ -34,7 +34,11 @@ KNOWN: Final = READ_ONLY | frozenset(
         "environment_variables", "platforms",
     }
 )  # fmt: skip
-_ROUTES: Final = ("liveness_route", "readiness_route", "scoring_route")
+ROUTES: Final = ("liveness_route", "readiness_route", "scoring_route")
+ROUTE: Final = frozenset({"port", "path"})
+BUILD: Final = frozenset({"path", "dockerfile_path"})
+AUTO_DELETE: Final = frozenset({"condition", "value"})
+OS_TYPES: Final = ("linux", "windows")
 _REMOTE: Final = re.compile(r"(?i)(https?|git|ssh)://|git@|git\+")
 
 
@@ -45,22 +49,29 @@ def parse_environment(
     *,
     inline: bool = False,
     reserved: tuple[str, ...] = (),
+    folder: str | None = None,
 ) -> EnvironmentSpec:
     """Read an environment's mapping; problems go to ``reading``.
 
-    ``inline``: inside a job or deployment, where no name is needed.
+    ``inline``: inside a job or deployment, where no name is needed. ``folder``: where
+    relative paths start, when ``file`` is no file.
     """
-    return _EnvironmentReader(reading, file, inline, reserved).read(root)
+    return _EnvironmentReader(reading, file, inline, reserved, folder).read(root)
 
 
 class _EnvironmentReader:
     def __init__(
-        self, reading: Reading, file: str, inline: bool, reserved: tuple[str, ...]
+        self,
+        reading: Reading,
+        file: str,
+        inline: bool,
+        reserved: tuple[str, ...],
+        folder: str | None = None,
     ) -> None:
         self.reading = reading
         self.problems: Problems = reading.problems
         self.file = file
-        self.folder = paths.folder_of(file)
+        self.folder = paths.folder_of(file) if folder is None else folder
         self.inline = inline
         self.reserved = reserved
 
@@ -149,8 +160,7 @@ class _EnvironmentReader:
         node = self.reading.mapping(root.get("build"), self.file, "build")
         if node is None:
             return None
-        known = frozenset({"path", "dockerfile_path"})
-        self.reading.check_keys(node, known, self.file, "build")
+        self.reading.check_keys(node, BUILD, self.file, "build")
         path = self.reading.text(node, "path", self.file)
         dockerfile = self.reading.text(node, "dockerfile_path", self.file) or "Dockerfile"
         if path is None:
@@ -267,8 +277,7 @@ class _EnvironmentReader:
             root.get("auto_delete_setting"), self.file, "auto_delete_setting"
         )
         if setting is not None:
-            known = frozenset({"condition", "value"})
-            self.reading.check_keys(setting, known, self.file, "auto_delete_setting")
+            self.reading.check_keys(setting, AUTO_DELETE, self.file, "auto_delete_setting")
         for key in ("auto_delete_setting", "datastore"):
             if root.get(key) is not None:
                 self.problems.warn(
@@ -311,9 +320,9 @@ class _EnvironmentReader:
         node = self.reading.mapping(root.get("inference_config"), self.file, "inference_config")
         if node is None:
             return None
-        self.reading.check_keys(node, frozenset(_ROUTES), self.file, "inference_config")
+        self.reading.check_keys(node, frozenset(ROUTES), self.file, "inference_config")
         routes = {}
-        for name in _ROUTES:
+        for name in ROUTES:
             if node.get(name) is None:
                 self.error("no-route", f"inference_config needs {name}", node,
                            "give all three routes, or none")  # fmt: skip
@@ -321,13 +330,13 @@ class _EnvironmentReader:
             route = self.route(node, name)
             if route is not None:
                 routes[name] = route
-        return InferenceConfig(**routes) if len(routes) == len(_ROUTES) else None
+        return InferenceConfig(**routes) if len(routes) == len(ROUTES) else None
 
     def route(self, node: MapNode, name: str) -> Route | None:
         mapping = self.reading.mapping(node.get(name), self.file, name)
         if mapping is None:
             return None
-        self.reading.check_keys(mapping, frozenset({"port", "path"}), self.file, name)
+        self.reading.check_keys(mapping, ROUTE, self.file, name)
         port = self.reading.text(mapping, "port", self.file)
         path = self.reading.text(mapping, "path", self.file)
         if port is None or path is None:

@@ -1,7 +1,8 @@
 """YAML as marked text: nodes that know their place, and scalars that stay as written.
 
 There are no implicit types: ``3.10`` is the text ``3.10`` and ``no`` is ``no``.
-What a scalar means is for the reader of each field to say.
+What a scalar means is for the reader of each field to say. What was made in code and
+not read from a file (:mod:`envgraph.spec.values`) has no line: ``where`` names its field.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class ScalarNode:
     line: int
     column: int
     plain: bool = True
+    where: str = ""
 
     @property
     def is_null(self) -> bool:
@@ -43,6 +45,7 @@ class ListNode:
     items: list[Node]
     line: int
     column: int
+    where: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +56,7 @@ class MapNode:
     line: int
     column: int
     index: dict[str, Node] = field(default_factory=dict)
+    where: str = ""
 
     def get(self, key: str) -> Node | None:
         """The value of ``key``; None when it is not there or null."""

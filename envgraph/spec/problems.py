@@ -105,9 +105,11 @@ def quoted(text: str, limit: int = 80) -> str:
 
 
 def place(file: str, node: Node | None) -> SourceLocation:
-    """Where ``node`` begins in ``file``."""
+    """Where ``node`` begins in ``file``; its field, where it comes from no file."""
     if node is None:
         return SourceLocation(file)
+    if node.where:
+        return SourceLocation(node.where)
     return SourceLocation(file, node.line, node.column)
 
 

@@ -1,14 +1,14 @@
 """How an environment is named in jobs, deployments and on the command line.
 
 The forms are Azure ML's (``azureml:NAME:VERSION``, ``@LABEL``, ARM ids, registry
-addresses), the bare ones of the command line, and a definition digest. A version may
-hold colons; a name may not, so the first colon after it splits.
+addresses), the bare ones of the command line, and the digest of a definition or image, or
+its beginning. A version may hold colons; a name may not, so the first colon after it splits.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from envgraph.model.names import name_problem, version_problem
@@ -25,6 +25,7 @@ _ARM: Final = re.compile(
     r"(?P<name>[^/]+)(?:/(?P<kind>versions|labels)/(?P<value>[^/]+))?/?",
     re.IGNORECASE,
 )
+_PREFIX: Final = re.compile(r"sha256:([0-9a-f]{7,63})")
 _OTHER_ASSET: Final = re.compile(
     r"azureml://.*/(?P<kind>models|components|data|datastores|codes|jobs)(?:/|$)", re.IGNORECASE
 )
@@ -38,8 +39,10 @@ class BadEnvironmentReferenceError(ValueError):
 class EnvironmentReference:
     """What a reference says. ``version`` and ``label`` are never both there.
 
-    ``registry`` is empty for this workspace. ``definition`` is set for a digest and
-    then ``name`` is empty. Without version and label, the latest version is meant.
+    ``registry`` is empty for this workspace, and so is ``workspace`` unless the reference
+    names one (an ARM id does). ``definition`` is set for a digest, ``beginning`` (hex) for
+    the first 7 or more digits of one, and then ``name`` is empty. Without version and
+    label, the latest version is meant.
     """
 
     name: str
@@ -47,8 +50,12 @@ class EnvironmentReference:
     label: str | None = None
     registry: str = ""
     definition: Digest | None = None
+    workspace: str = field(default="", compare=False)
+    beginning: str = ""
 
     def __str__(self) -> str:
+        if self.beginning:
+            return f"sha256:{self.beginning}"
         if self.definition is not None:
             return str(self.definition)
         head = f"azureml://registries/{self.registry}/environments/" if self.registry else ""
@@ -71,6 +78,9 @@ def parse_environment_reference(text: str) -> EnvironmentReference:
     """
     text = text.strip()
     if text.startswith("sha256:"):
+        beginning = _PREFIX.fullmatch(text)
+        if beginning is not None:
+            return EnvironmentReference("", beginning=beginning[1])
         try:
             return EnvironmentReference("", definition=Digest(text))
         except DigestError as error:
@@ -82,6 +92,7 @@ def parse_environment_reference(text: str) -> EnvironmentReference:
             match["value"] if match["kind"] and match["kind"].lower() == "versions" else None,
             match["value"] if match["kind"] and match["kind"].lower() == "labels" else None,
             match.groupdict().get("registry") or "",
+            match.groupdict().get("workspace") or "",
         )
     other = _OTHER_ASSET.match(text)
     if other is not None:
@@ -100,7 +111,7 @@ def _short(text: str) -> EnvironmentReference:
 
 
 def _checked(
-    name: str, version: str | None, label: str | None, registry: str = ""
+    name: str, version: str | None, label: str | None, registry: str = "", workspace: str = ""
 ) -> EnvironmentReference:
     problem = name_problem(name)
     if problem is None and version is not None:
@@ -110,4 +121,4 @@ def _checked(
         problem = problem and problem.replace("a name", "a label", 1)
     if problem is not None:
         raise BadEnvironmentReferenceError(problem)
-    return EnvironmentReference(name, version, label, registry)
+    return EnvironmentReference(name, version, label, registry, workspace=workspace)

@@ -30,12 +30,16 @@ KNOWN: Final = frozenset(
         "pip_indexes", "secrets", "image", "reserved_prefixes",
     }
 )  # fmt: skip
-_IMAGE_KEYS: Final = frozenset({"compression", "max_layers", "bytecode", "default_base"})
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VIRTUAL: Final = re.compile(r"__[a-z0-9_]+")
+IMAGE_KEYS: Final = frozenset({"compression", "max_layers", "bytecode", "default_base"})
+BASE_IMAGES: Final = ("freeze", "follow", "ask")
+COMPRESSION: Final = ("zstd", "gzip")
+BYTECODE: Final = ("auto", "none")
+MAX_LAYERS: Final = range(4, 126)
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+VIRTUAL: Final = re.compile(r"__[a-z0-9_]+")
 _VERSION: Final = re.compile(r"[A-Za-z0-9_.+!-]+(=[A-Za-z0-9_.+!-]+)?")
-_SECRET: Final = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
+SECRET: Final = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "linux": DEFAULT_VIRTUAL_PACKAGES,
@@ -104,7 +108,7 @@ class _Reader:
             registries=self.providers(doc, "registries"),
             builder=self.provider(doc.get("builder"), "builder") or default.builder,
             compute={"local": Provider("local"), **self.providers(doc, "compute")},
-            base_images=self.choice(doc, "base_images", ("freeze", "follow", "ask")),
+            base_images=self.choice(doc, "base_images", BASE_IMAGES),
             channels=self.channels(doc),
             default_channels=self.strings(doc, "default_channels", default.default_channels),
             pip_indexes=self.strings(doc, "pip_indexes", ()),
@@ -119,7 +123,7 @@ class _Reader:
             if must and doc.get("workspace") is None:
                 self.error("no-name", "envgraph.yaml needs `workspace: NAME`", doc)
             return DEFAULT_NAME
-        if not _NAME.fullmatch(name) or len(name) > 255:
+        if not NAME.fullmatch(name) or len(name) > 255:
             self.error(
                 "workspace-name", f"{quoted(name)} is no workspace name", doc.get("workspace"),
                 "lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
@@ -128,7 +132,7 @@ class _Reader:
 
     def id(self, doc: MapNode) -> str | None:
         text = self.reading.text(doc, "id", self.file)
-        if text is not None and not _ID.fullmatch(text):
+        if text is not None and not ID.fullmatch(text):
             self.error("workspace-id", f"{quoted(text)} is no workspace id", doc.get("id"),
                        "1 to 64 letters, digits, '.', '_' and '-'")  # fmt: skip
             return None
@@ -176,7 +180,7 @@ class _Reader:
         return result
 
     def virtual_package(self, merged: dict[str, str], name: ScalarNode, version: Node) -> None:
-        if not _VIRTUAL.fullmatch(name.value):
+        if not VIRTUAL.fullmatch(name.value):
             self.error("virtual-package", f"{quoted(name.value)} is no virtual package", name,
                        "they begin with two underscores: __glibc, __cuda")  # fmt: skip
         elif isinstance(version, ScalarNode) and (version.is_null or version.boolean is False):
@@ -258,7 +262,7 @@ class _Reader:
         found = {}
         for name, node in self.texts(doc, "secrets").items():
             text = node.value.strip()
-            if not _SECRET.fullmatch(text):
+            if not SECRET.fullmatch(text):
                 # The text may be the secret itself: it is not shown.
                 self.error("secret", f"the secret {quoted(name)} is no reference", node,
                            "write env:VARIABLE or file:PATH, never the secret")  # fmt: skip
@@ -274,11 +278,11 @@ class _Reader:
         node = self.reading.mapping(doc.get("image"), self.file, "image")
         if node is None:
             return default
-        self.reading.check_keys(node, _IMAGE_KEYS, self.file, "image")
+        self.reading.check_keys(node, IMAGE_KEYS, self.file, "image")
         return ImageOptions(
-            compression=self.choice(node, "compression", ("zstd", "gzip")),
+            compression=self.choice(node, "compression", COMPRESSION),
             max_layers=self.max_layers(node) or default.max_layers,
-            bytecode=self.choice(node, "bytecode", ("auto", "none")),
+            bytecode=self.choice(node, "bytecode", BYTECODE),
             default_base=self.default_base(node) or default.default_base,
         )
 
@@ -286,9 +290,9 @@ class _Reader:
         text = self.reading.text(node, "max_layers", self.file)
         if text is None:
             return None
-        if not _INTEGER.fullmatch(text) or not 4 <= int(text) <= 125:
-            self.error("max-layers", f"max_layers cannot be {quoted(text)}",
-                       node.get("max_layers"), "4 to 125")  # fmt: skip
+        if not _INTEGER.fullmatch(text) or int(text) not in MAX_LAYERS:
+            self.error("max-layers", f"max_layers cannot be {quoted(text)}", node.get("max_layers"),
+                       f"{MAX_LAYERS.start} to {MAX_LAYERS.stop - 1}")  # fmt: skip
             return None
         return int(text)
 

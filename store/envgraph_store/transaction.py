@@ -120,6 +120,16 @@ class Transaction:
         finally:
             os.close(fd)
 
+    def renew(self, digests: Iterable[Digest], area: AreaName = "blobs") -> None:
+        """Let the grace period of objects that are here begin anew, at once.
+
+        For what is about to be named by nothing: it stays for as long as anything new would.
+        """
+        with self._mutex:
+            self._require_open()
+        for digest in digests:
+            stage.freshen(self._folders, area, digest)
+
     def put_action(self, key: str, record: Mapping[str, object]) -> None:
         """Say that ``key`` gave ``record``; the digests in it are what it needs."""
         escape(key)

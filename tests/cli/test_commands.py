@@ -279,6 +279,17 @@ def test_init_writes_a_workspace_that_validates_and_schemas_that_are_json(cli: C
         assert json.loads(schema.read_text())["$schema"]
 
 
+def test_init_writes_the_schemas_of_this_version_over_others(cli: Cli) -> None:
+    assert cli("init").code == 0
+    assert cli("init --schemas").out == "The schemas are those of this version.\n"
+    old = cli.folder / ".envgraph/schema/workspace.json"
+    now = old.read_text()
+    old.write_text("{}")
+    assert cli("init --schemas --json").json["created"] == [".envgraph/schema/workspace.json"]
+    assert old.read_text() == now
+    assert cli("init --schemas --name x").code == 1
+
+
 def test_init_gives_every_workspace_its_own_id(cli: Cli) -> None:
     for name in ("a", "b"):
         assert cli(f"init {name}").code == 0

@@ -177,7 +177,7 @@ def test_mistakes(demo: Cli, golden: Golden) -> None:
     demo("run train python")
     demo("show train")
     demo("export train")
-    demo("export train --format pylock")
+    demo("export train --format nonsense")
     demo("store")
     demo("store clean")
     demo("store gc --repair")

@@ -56,6 +56,13 @@ def test_every_package_says_that_it_is_typed(wheel: Path) -> None:
     assert {f"{package}/py.typed" for package in expected_packages()} <= names(wheel)
 
 
+def test_wheel_publishes_the_schemas(wheel: Path) -> None:
+    folder = ROOT / "envgraph/spec/schemas"
+    schemas = {f"envgraph/spec/schemas/{path.name}" for path in folder.glob("*.json")}
+    assert len(schemas) == 3
+    assert schemas <= names(wheel)
+
+
 def test_wheel_is_pure_and_holds_no_tests(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
     assert not [name for name in names(wheel) if "/tests/" in name or name.endswith(".pyc")]

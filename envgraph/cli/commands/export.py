@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     from envgraph.model.records import VersionRecord
     from envgraph.workspace import Workspace
 
-FORMATS: Final = ("conda-lock", "explicit", "requirements", "oci")
-LATER: Final = ("pylock", "dockerfile", "cyclonedx", "spdx")
+FORMATS: Final = (
+    "conda-lock", "explicit", "requirements", "pylock", "dockerfile", "oci", "cyclonedx", "spdx",
+)  # fmt: skip
 
 SIGNATURE: Final = Signature(
     operands=(REFERENCE,),
     flags=(
-        Flag("--format", "conda-lock, explicit, requirements or oci", "FORMAT", ("-f",)),
+        Flag("--format", "see below", "FORMAT", ("-f",)),
         Flag("--output", "a file instead of stdout", "PATH", ("-o",)),
-        Flag("--platform", "of explicit, requirements and oci; default: the first", "PLATFORM"),
+        Flag("--platform", "of formats for one platform; default: the first", "PLATFORM"),
     ),
     notes=(
         "conda-lock: all platforms, conda and pip packages. explicit: conda packages with their "
-        "sha256, for conda 24.9 and newer. requirements: pip packages with their hashes. oci: the "
+        "sha256, for conda 24.9 and newer. requirements, pylock: pip packages with their hashes. "
+        "cyclonedx and spdx: a bill of materials (JSON) that knows conda packages. "
+        "dockerfile: the same packages on the same base by digest, for any builder; it needs the "
+        "channels and a micromamba image (--build-arg INSTALLER=…). oci: the "
         "image, as a folder or (when PATH ends in .tar) as an archive that skopeo, podman and "
         "`docker load` read.",
     ),
@@ -56,12 +60,6 @@ def read(values: Values) -> Arguments:
     if chosen is None:
         raise UsageError(
             "export needs --format", hint=f"one of {', '.join(FORMATS)}", code="no-format"
-        )
-    if chosen in LATER:
-        raise UsageError(
-            f"this version of envgraph does not write {chosen} yet",
-            hint=f"it writes {', '.join(FORMATS)}",
-            code="format-not-here",
         )
     if chosen not in FORMATS:
         raise UsageError(
@@ -109,6 +107,23 @@ def _document(arguments: Arguments, record: VersionRecord, workspace: Workspace)
         from envgraph.interchange.explicit import explicit
 
         return explicit(lock, title)
+    if arguments.format == "pylock":
+        from envgraph.interchange.pylock import pylock
+
+        return pylock(lock, title)
+    if arguments.format == "cyclonedx":
+        from envgraph.interchange.cyclonedx import cyclonedx
+
+        return cyclonedx(lock, record.environment, record.version)
+    if arguments.format == "dockerfile":
+        from envgraph.history.describe import variables_of
+        from envgraph.interchange.dockerfile import dockerfile
+
+        return dockerfile(lock, title, variables_of(workspace.store, record))
+    if arguments.format == "spdx":
+        from envgraph.interchange.spdx import spdx
+
+        return spdx(lock, record.environment, record.version)
     from envgraph.interchange.requirements import requirements
 
     return requirements(lock, title)

@@ -11,11 +11,12 @@ from envgraph.cli.session import Session
 from envgraph.cli.views.text import moment, table
 
 if TYPE_CHECKING:
-    from envgraph.model.records import VersionRecord
+    from envgraph.apply.versions import Listed
 
 SIGNATURE: Final = Signature(
     flags=(
         Flag("--all", "every version, not only the newest of each"),
+        Flag("--archived", "what is archived, too"),
         Flag("--registry", "what a registry shares; offline: what was seen of it", "NAME"),
     ),
     examples=(
@@ -30,34 +31,39 @@ class Arguments:
     """Which versions to list."""
 
     all: bool
+    archived: bool
     registry: str | None
 
 
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
-    return Arguments(values.on("--all"), values.text("--registry"))
+    return Arguments(values.on("--all"), values.on("--archived"), values.text("--registry"))
 
 
 def run(arguments: Arguments, session: Session) -> int:
     """One row for each version, or one JSON object for each record of one."""
+    from envgraph.apply.versions import Listed
+
     with session.open_workspace() as workspace:
         if arguments.registry is not None:
-            records = workspace.traffic.listed(arguments.registry, all=arguments.all)
+            shared = workspace.traffic.listed(arguments.registry, all=arguments.all)
+            found = [Listed(record) for record in shared]
         else:
-            records = workspace.list_environments(all=arguments.all)
+            found = workspace.versions.listed(all=arguments.all, archived=arguments.archived)
         if session.common.json:
-            session.answer({"environments": [_document(record) for record in records]})
+            session.answer({"environments": [_document(item) for item in found]})
         else:
-            _show(_newest_of_each_version(records), session, arguments.registry)
+            _show(_newest_of_each_version(found), session, arguments.registry)
     return 0
 
 
-def _newest_of_each_version(records: Sequence[VersionRecord]) -> list[VersionRecord]:
+def _newest_of_each_version(found: Sequence[Listed]) -> list[Listed]:
     """One record for each version: a newer image of it replaces the older one."""
-    return list({(r.environment, r.version): r for r in records}.values())
+    return list({(item.record.environment, item.record.version): item for item in found}.values())
 
 
-def _document(record: VersionRecord) -> dict[str, object]:
+def _document(item: Listed) -> dict[str, object]:
+    record = item.record
     return {
         "name": record.environment,
         "version": record.version,
@@ -71,16 +77,25 @@ def _document(record: VersionRecord) -> dict[str, object]:
         "created": record.time,
         "description": record.description,
         "tags": dict(record.tags),
+        "labels": list(item.labels),
+        "archived": item.archived,
     }
 
 
-def _show(records: Sequence[VersionRecord], session: Session, registry: str | None) -> None:
-    if not records and registry is not None:
+def _show(found: Sequence[Listed], session: Session, registry: str | None) -> None:
+    if not found and registry is not None:
         session.console.note(f"Nothing is shared in {registry!r}, as far as is known here.")
         return
-    if not records:
+    if not found:
         session.console.note("No environment is registered here. To make one: envgraph apply")
         return
-    rows = [[r.environment, r.version, r.kind, r.image.hex[:12], moment(r.time)] for r in records]
+    rows = [_row(item) for item in found]
     for line in table(rows, header=["NAME", "VERSION", "KIND", "IMAGE", "CREATED"]):
         session.console.out(*line)
+
+
+def _row(item: Listed) -> list[str]:
+    record = item.record
+    kind = f"{record.kind} (archived)" if item.archived else record.kind
+    cells = [record.environment, record.version, kind]
+    return [*cells, record.image.hex[:12], moment(record.time)]

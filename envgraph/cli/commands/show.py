@@ -10,7 +10,7 @@ from envgraph.cli.session import Session
 from envgraph.errors import UsageError
 
 REFERENCE: Final = Operand(
-    "REF", "NAME, NAME:VERSION, NAME@latest, a definition digest or azureml://registries/…"
+    "REF", "NAME, NAME:VERSION, NAME@LABEL, a digest or its beginning, or azureml:…"
 )
 SIGNATURE: Final = Signature(
     operands=(REFERENCE,),
@@ -26,9 +26,9 @@ class Arguments:
     reference: str
 
 
-def reference(values: Values) -> str:
+def reference(values: Values, operand: Operand = REFERENCE) -> str:
     """The REF that was given; UsageError for bytes that no name can hold."""
-    word = values.word(REFERENCE.name) or ""
+    word = values.word(operand.name) or ""
     try:
         word.encode()
     except UnicodeEncodeError:

@@ -47,7 +47,8 @@ SIGNATURE: Final = Signature(
         Flag("--delete", "gc --registry: delete them, without a question"),
     ),
     notes=(
-        "verify hashes everything and exits with 3 when something is bad. gc removes what no "
+        "verify hashes everything, walks every environment's history, and exits with 3 when "
+        "something is bad. gc removes what no "
         "version, pin or running apply needs; locks and definitions of old versions stay. usage "
         "says what takes the space.",
         "gc --registry lists images that this workspace pushed and that no version in this store's "
@@ -119,6 +120,8 @@ def run(arguments: Arguments, session: Session) -> int:
 
 
 def _verify(arguments: Arguments, session: Session, store: Store) -> int:
+    from envgraph.history.check import BROKEN, broken_histories
+
     timeout = session.common.lock_timeout
     with session.console.status("Hashing everything that is kept") as tell:
         report = store.verify(
@@ -126,11 +129,17 @@ def _verify(arguments: Arguments, session: Session, store: Store) -> int:
             timeout=timeout,
             progress=lambda done, total: tell(f"{done:,} of {many(total, 'object')} hashed"),
         )
+    histories = list(broken_histories(store))
     if session.common.json:
         bad = [
             {"digest": b.digest, "problem": b.problem, "used_by": list(b.used_by), "area": b.area}
             for b in report.bad
         ]
+        bad += [
+            {"digest": h.head, "problem": h.problem, "used_by": [f"ref:{h.ref}"],
+             "area": "history", "code": BROKEN}
+            for h in histories
+        ]  # fmt: skip
         session.answer(
             {
                 "checked": report.checked,
@@ -149,13 +158,19 @@ def _verify(arguments: Arguments, session: Session, store: Store) -> int:
             if users:
                 show("  needed by ", listed(users, 6))
         text = f"{many(report.checked, 'object')}, {size(report.bytes)} checked"
-        if not report.bad:
+        for broken in histories:
+            show(f"{broken.problem} [{BROKEN}]")
+            if session.common.verbose:
+                show(f"  {broken.ref} at {broken.head}")
+        if histories:
+            show(f"{text}. {many(len(histories), 'history')} not whole: nothing can repair that.")
+        elif not report.bad:
             show(f"{text}: all good.")
         elif arguments.repair:
             show(f"{text}: {len(report.bad):,} bad, put aside. The next apply makes them anew.")
         else:
             show(f"{text}: {len(report.bad):,} bad. `store verify --repair` puts them aside.")
-    return EXIT_FINDINGS if report.bad else 0
+    return EXIT_FINDINGS if report.bad or histories else 0
 
 
 _USERS: Final = {

@@ -27,8 +27,8 @@ ARM = (
         ("azureml:train", EnvironmentReference("train")),
         ("AzureML:train@prod", EnvironmentReference("train", label="prod")),
         ("azureml:ubuntu:18.04:2022", EnvironmentReference("ubuntu", "18.04:2022")),
-        (f"azureml:{ARM}n/versions/2", EnvironmentReference("n", "2")),
-        (f"{ARM}n/labels/x", EnvironmentReference("n", label="x")),
+        (f"azureml:{ARM}n/versions/2", EnvironmentReference("n", "2", workspace="w")),
+        (f"{ARM}n/labels/x", EnvironmentReference("n", label="x", workspace="w")),
         ("azureml://registries/r/environments/n/versions/1:2",
          EnvironmentReference("n", "1:2", registry="r")),
         ("azureml://registries/azureml/environments/sklearn-1.5/labels/latest",
@@ -40,6 +40,7 @@ ARM = (
 def test_forms(text: str, expected: EnvironmentReference) -> None:
     assert parse_environment_reference(f" {text} ") == expected
     assert parse_environment_reference(str(expected)) == expected
+    assert parse_environment_reference(text).workspace == expected.workspace
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,310 @@
+"""The versions of a workspace: listed, compared, and changed in what may change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from envgraph.errors import InputError, NotFoundError
+from envgraph.history.find import find_state, parsed
+from envgraph.history.fold import EnvironmentState, VersionState
+from envgraph.history.read import (
+    environment_names,
+    environment_refs,
+    history,
+    read_version,
+    state_at,
+    state_of,
+    versions,
+)
+from envgraph.lock.pins import Pins
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.records import VersionRecord
+from envgraph_store import Digest, Store
+
+if TYPE_CHECKING:
+    from envgraph.apply.changes import Changes
+    from envgraph.apply.clone import Clone
+    from envgraph.diff.versions import VersionDiff
+    from envgraph.diff.why import Why
+    from envgraph.history.sides import Sides
+    from envgraph.history.timeline import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One version as ``list`` shows it."""
+
+    record: VersionRecord
+    labels: tuple[str, ...] = ()
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change was about. ``done``: False when it was so already, and nothing was recorded.
+
+    ``version`` is None for the whole environment; ``before`` what a label meant.
+    """
+
+    name: str
+    version: str | None
+    done: bool
+    before: str | None = None
+
+    @property
+    def title(self) -> str:
+        """``train:3``, or ``train``."""
+        return self.name if self.version is None else f"{self.name}:{self.version}"
+
+
+class Versions:
+    """What is registered in one workspace; bound by the workspace."""
+
+    def __init__(
+        self,
+        config: WorkspaceConfig,
+        store: Store,
+        *,
+        find: Callable[[str], VersionRecord],
+        alone: Callable[[str], AbstractContextManager[None]],
+        now: Callable[[], datetime],
+    ) -> None:
+        """Bind; reads nothing.
+
+        ``find`` finds a version by its reference, in registries too; ``alone`` excludes
+        every other writer of the workspace.
+        """
+        self._config = config
+        self._store = store
+        self._find = find
+        self._alone = alone
+        self._now = now
+
+    # -- looking ---------------------------------------------------------
+
+    def listed(self, *, all: bool = False, archived: bool = False) -> list[Listed]:
+        """The latest version of every environment by name; with ``all`` every version.
+
+        ``archived``: what is archived too. Anonymous and deleted ones never. Walks no chain
+        unless ``all`` is asked for.
+        """
+        found: list[Listed] = []
+        for name, ref in sorted(environment_refs(self._store, self._config.id).items()):
+            state = state_at(self._store, self._config.id, name, ref.value)
+            if state.is_anonymous or (state.archived and not archived):
+                continue
+            if all:
+                found += self._every(state, archived=archived)
+                continue
+            top = state.latest or (state.newest if archived else None)
+            if top is not None:
+                found.append(self._listed(state, top, read_version(self._store, top)))
+        return found
+
+    def _every(self, state: EnvironmentState, *, archived: bool) -> list[Listed]:
+        found = []
+        for record in versions(self._store, self._config.id, state.name):
+            version = state.versions[record.version]
+            if version.anonymous or (version.archived and not archived):
+                continue
+            found.append(self._listed(state, version, record))
+        return found[::-1]
+
+    def _listed(
+        self, state: EnvironmentState, version: VersionState, record: VersionRecord
+    ) -> Listed:
+        return Listed(record, state.labels_of(version.version), state.is_hidden(version))
+
+    def state(self, name: str) -> EnvironmentState | None:
+        """What holds now of an environment, by its name."""
+        return state_of(self._store, self._config.id, name)
+
+    def history(self, reference: str) -> tuple[EnvironmentState, list[Entry]]:
+        """Everything that happened to the environment that a reference names, newest first.
+
+        NotFoundError when there is none; IntegrityError where its chain is broken.
+        """
+        from envgraph.history.timeline import timeline
+
+        wanted = parsed(reference)
+        state = None if not wanted.name or wanted.registry else self.state(wanted.name)
+        if state is None or wanted.workspace:
+            state, _ = find_state(self._store, self._config.id, reference, self._config.name)
+        records = history(self._store, self._config.id, state.name)
+        return state, timeline(state, records)
+
+    # -- comparing -------------------------------------------------------
+
+    def diff(self, one: str, two: str, *, platform: str | None = None) -> VersionDiff:
+        """What differs between two versions or lockfiles, in packages, base and all else.
+
+        NotFoundError for one that is not there, or where they have no platform in common.
+        """
+        from envgraph.diff.versions import compare_versions
+
+        return compare_versions(*self._sides().pair(one, two, platform))
+
+    def why(self, one: str, two: str | None = None, *, platform: str | None = None) -> Why:
+        """The smallest sets of inputs that make two versions differ, and what the second costs.
+
+        Without ``two``: ``one`` beside what it was made from, or else the version before it.
+        NotFoundError when there is none, or one of them is not there.
+        """
+        from envgraph.apply.why import explain_sides
+
+        sides = self._sides()
+        if two is not None:
+            return explain_sides(self._config, *sides.pair(one, two, platform))
+        record = self._find(one)
+        return explain_sides(self._config, *sides.of_records(self._before(record), record))
+
+    def _before(self, record: VersionRecord) -> VersionRecord:
+        name = record.environment
+        for older in versions(self._store, self._config.id, name, deleted=True):
+            if older.sequence < record.sequence and record.workspace == self._config.id:
+                return older
+        if record.parent and not record.parent.lower().startswith("azureml://"):
+            return self._find(record.parent)
+        raise NotFoundError(
+            f"{name}:{record.version} is the first version: nothing was before it",
+            code="no-previous",
+            hint="name two: envgraph why A B",
+        )
+
+    # -- changing --------------------------------------------------------
+
+    def archive(self, reference: str) -> Changed:
+        """Hide a version, or (named without version and label) the whole environment."""
+        return self._change(reference, "archive")
+
+    def restore(self, reference: str) -> Changed:
+        """Show again what was archived."""
+        return self._change(reference, "restore")
+
+    def label(self, reference: str, label: str, *, remove: bool = False) -> Changed:
+        """Let a label mean a version; with ``remove``, take it away from there.
+
+        InputError for ``latest`` and for what no label can be; NotFoundError when the label
+        to remove does not mean that version.
+        """
+        with self._alone("label"):
+            name, version = self._named(reference)
+            changes = self._changes(name)
+            before = changes.state.labels.get(label)
+            if remove and before != version:
+                raise NotFoundError(
+                    f"the label {label!r} does not mean {name}:{version}",
+                    code="unknown-label",
+                    hint="" if before is None else f"it means {before}",
+                )
+            done = changes.label(None if remove else version, label)
+            return Changed(name, version, done, before)
+
+    def delete(self, reference: str, *, all: bool = False) -> Changed:
+        """Delete a version, or ``all`` of an environment; definitions and locks are kept.
+
+        InputError when an environment is named without a version and without ``all``;
+        EnvgraphError ``label-in-use`` when a label means what is to go.
+        """
+        with self._alone("delete"):
+            state, found = self._state(reference)
+            whole = self._is_whole(reference)
+            known = [v.version for v in state.versions.values() if not v.deleted]
+            if all and not whole:
+                raise InputError(
+                    f"{reference!r} names one version: --all is for a name alone",
+                    code="no-version",
+                )
+            if whole and not all:
+                raise InputError(
+                    f"{reference!r} names no version of {state.name!r}",
+                    code="no-version",
+                    detail=f"it has {', '.join(known[::-1][:10])}" if known else "",
+                    hint="name one, or give --all to delete every version",
+                )
+            if whole or found is None:
+                return Changed(state.name, None, self._changes(state.name).delete(known))
+            done = self._changes(state.name).delete([found.version])
+            return Changed(state.name, found.version, done)
+
+    def clone(self, reference: str, name: str, changes: Sequence[tuple[str, str]] = ()) -> Clone:
+        """Write the files of a new environment from an existing version; registers nothing.
+
+        ``changes`` are keys and values as ``clone --set`` takes them. InputError for a name
+        that is bad, reserved or curated, and for what cannot be cloned; EnvgraphError
+        ``name-taken``.
+        """
+        from envgraph.apply.clone import check_name, clone_document, write_clone
+        from envgraph.refresh.desired import load_specs
+
+        record = self._find(reference)
+        taken = dict.fromkeys(environment_names(self._store, self._config.id), "registered")
+        taken |= {s.name: str(s.source) for s in load_specs(self._config, ()).specs}
+        check_name(name, self._config, record, taken)
+        parent = f"azureml:{record.environment}:{record.version}"
+        if registry := parsed(reference).registry:
+            parent = (
+                f"azureml://registries/{registry}/environments/{record.environment}"
+                f"/versions/{record.version}"
+            )
+        pins = Pins(self._store, self._config.id)
+        locks = {platform: pins.read(lock.record) for platform, lock in record.locks.items()}
+        document = clone_document(
+            record,
+            self._document(record.definition),
+            self._document(record.runtime),
+            name=name,
+            parent=parent,
+            changes=changes,
+        )
+        return write_clone(self._config, document, record, locks, parent)
+
+    def _document(self, digest: Digest) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = json.loads(self._store.blobs.read(digest))[1]
+        return found
+
+    def describe(self, reference: str, description: str | None, tags: dict[str, str]) -> Changed:
+        """Give a version another description and other tags: all that may change of it."""
+        with self._alone("describe"):
+            name, version = self._named(reference)
+            done = self._changes(name).describe(version, description, tags)
+            return Changed(name, version, done)
+
+    def _change(self, reference: str, event: Literal["archive", "restore"]) -> Changed:
+        with self._alone(event):
+            state, found = self._state(reference)
+            whole = self._is_whole(reference)
+            version = None if whole or found is None else found.version
+            changes = self._changes(state.name)
+            done = changes.archive(version) if event == "archive" else changes.restore(version)
+            return Changed(state.name, version, done)
+
+    def _is_whole(self, reference: str) -> bool:
+        """It names an environment and neither version nor label."""
+        wanted = parsed(reference)
+        return bool(wanted.name) and wanted.version is None and wanted.label is None
+
+    def _named(self, reference: str) -> tuple[str, str]:
+        """Name and version; NotFoundError when no version is meant."""
+        from envgraph.history.find import find_version
+
+        record = find_version(self._store, self._config.id, reference, self._config.name)
+        return record.environment, record.version
+
+    def _state(self, reference: str) -> tuple[EnvironmentState, VersionState | None]:
+        return find_state(self._store, self._config.id, reference, self._config.name)
+
+    def _changes(self, name: str) -> Changes:
+        from envgraph.apply.changes import Changes
+
+        return Changes(self._config, self._store, name, self._now())
+
+    def _sides(self) -> Sides:
+        from envgraph.history.sides import Sides
+
+        return Sides(self._store, self._config.id, str(self._config.root), self._find)

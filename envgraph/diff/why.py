@@ -1,0 +1,319 @@
+"""Which inputs make two hashes differ: recompute the key with one input swapped at a time. Pure.
+
+A hash of a document with many inputs says only that something differs. Here the key is
+computed again from the first side's inputs with one of them taken from the second: an
+input that differs and leaves the key as it is explains nothing (the order of packages in
+the file, for the lock), and the smallest set that explains the other key is what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from envgraph.diff.versions import Side, VersionDiff, compare_lines, compare_versions
+from envgraph.model.canonical import digest_of
+from envgraph.model.identity import DEFINITION_SCHEMA, LOCK_SCHEMA
+from envgraph.model.locked import LockedEnvironment, LockedPackage
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input that decides: its name, and what it is on each side, for people."""
+
+    name: str
+    before: str
+    after: str
+
+    def to_json(self) -> dict[str, str]:
+        """``name, from, to``."""
+        return {"name": self.name, "from": self.before, "to": self.after}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one identity differs. ``idle`` are inputs that differ and have no part in it."""
+
+    identity: str
+    same: bool
+    before: str
+    after: str
+    inputs: tuple[Input, ...] = ()
+    idle: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """``same, from, to, inputs, idle``."""
+        return {
+            "same": self.same,
+            "from": self.before,
+            "to": self.after,
+            "inputs": [item.to_json() for item in self.inputs],
+            "idle": list(self.idle),
+        }
+
+
+def deciding(
+    before: Inputs, after: Inputs, key: Callable[[Inputs], object]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The smallest set of inputs that turns one key into the other; and those that only differ.
+
+    ``key`` computes the identity from all inputs. An input that one side lacks is None
+    there. Every input that changes the key on its own is needed; should those not be
+    enough together (inputs that only count jointly), the others that differ join them.
+    """
+    names = list(dict.fromkeys([*before, *after]))
+    differing = [name for name in names if before.get(name) != after.get(name)]
+    start, goal = key(before), key(after)
+    found = [name for name in differing if key(_swapped(before, after, [name])) != start]
+    for name in differing:
+        if key(_swapped(before, after, found)) == goal:
+            break
+        if name not in found:
+            found.append(name)
+    return tuple(found), tuple(name for name in differing if name not in found)
+
+
+def _swapped(before: Inputs, after: Inputs, names: list[str]) -> Inputs:
+    return {**before, **{name: after.get(name) for name in names}}
+
+
+# -- the definition ------------------------------------------------------
+
+
+def definition_inputs(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a definition that can be swapped."""
+    conda = document.get("conda")
+    return {
+        "base": document.get("base"),
+        "build context": document.get("build"),
+        "docker steps": document.get("steps"),
+        "channels": None if conda is None else conda["channels"],
+        "conda packages": None if conda is None else conda["dependencies"],
+        "pip packages": None if conda is None else conda["pip"],
+    }
+
+
+def definition_key(inputs: Inputs) -> object:
+    """The definition's digest, from its parts."""
+    packages, pip = inputs["conda packages"], inputs["pip packages"]
+    conda = None
+    if packages is not None or pip is not None or inputs["channels"] is not None:
+        conda = {"channels": inputs["channels"], "dependencies": packages, "pip": pip}
+    return digest_of(
+        DEFINITION_SCHEMA,
+        {
+            "base": inputs["base"],
+            "build": inputs["build context"],
+            "steps": inputs["docker steps"],
+            "conda": conda,
+        },
+    )
+
+
+def explain_definition(before: Side, after: Side) -> Explanation:
+    """Which parts of the environment files differ."""
+    head = ("definition", str(before.definition), str(after.definition))
+    if before.definition == after.definition:
+        return Explanation(head[0], True, *head[1:])
+    if before.definition_document is None or after.definition_document is None:
+        unknown = Input("the definition", "not here in full", "not here in full")
+        return Explanation(head[0], False, *head[1:], (unknown,))
+    one, two = map(definition_inputs, (before.definition_document, after.definition_document))
+    names, idle = deciding(one, two, definition_key)
+    inputs = tuple(_definition_input(name, one[name], two[name]) for name in names)
+    return Explanation(head[0], False, *head[1:], inputs, idle)
+
+
+def _definition_input(name: str, before: Any, after: Any) -> Input:
+    if not isinstance(before, list | None) or not isinstance(after, list | None):
+        return Input(name, _short(before), _short(after))
+    lines = compare_lines([_short(i) for i in before or ()], [_short(i) for i in after or ()])
+    if lines.added or lines.removed:
+        return Input(name, ", ".join(lines.removed) or "-", ", ".join(lines.added) or "-")
+    return Input(name, "the same", "in another order" if lines.reordered else "written otherwise")
+
+
+def _short(value: Any) -> str:
+    """A part of a definition as a person would write it."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        text = value.get("text") or value.get("instruction") or value.get("dockerfile_path") or ""
+        tree = value.get("tree")
+        return f"{text} ({tree})" if tree else str(text)
+    return str(value)
+
+
+# -- the lock ------------------------------------------------------------
+
+
+def lock_inputs(lock: LockedEnvironment) -> dict[str, Any]:
+    """The parts of a lock that can be swapped: base, steps, and each package."""
+    order = [(p.manager, p.name) for p in lock.packages]
+    return {
+        "platform": lock.platform,
+        "base": lock.base.manifest,
+        "docker steps": list(lock.steps),
+        **{f"{p.manager} {p.name}": p for p in map(_bare, lock.packages)},
+        "order of packages": None if order == sorted(order) else order,
+    }
+
+
+def _bare(package: LockedPackage) -> LockedPackage:
+    """Without what no identity knows: who asked for it, and where it lies."""
+    return replace(package, direct=False, url="")
+
+
+def lock_key(inputs: Inputs) -> object:
+    """The lock's identity, from its parts."""
+    packages = packages_of(inputs)
+    return digest_of(
+        LOCK_SCHEMA,
+        {
+            "platform": inputs["platform"],
+            "base": inputs["base"],
+            "steps": inputs["docker steps"],
+            "packages": [package.identity() for package in packages],
+        },
+    )
+
+
+def packages_of(inputs: Inputs) -> list[LockedPackage]:
+    """The packages among a lock's parts, in the lock's order."""
+    found = [item for item in inputs.values() if isinstance(item, LockedPackage)]
+    found.sort(key=lambda p: (p.manager, p.name))
+    if (order := inputs["order of packages"]) is not None:
+        places = {tuple(name): i for i, name in enumerate(order)}
+        found.sort(key=lambda p: places.get((p.manager, p.name), len(places)))
+    return found
+
+
+def explain_lock(before: Side, after: Side) -> Explanation:
+    """Which base and packages differ."""
+    head = ("lock", str(before.lock_identity), str(after.lock_identity))
+    if before.lock_identity == after.lock_identity:
+        return Explanation(head[0], True, *head[1:])
+    one, two = lock_inputs(before.lock), lock_inputs(after.lock)
+    names, idle = deciding(one, two, lock_key)
+    inputs = tuple(_lock_input(name, one.get(name), two.get(name), before, after) for name in names)
+    return Explanation(head[0], False, *head[1:], inputs, idle)
+
+
+def _lock_input(name: str, before: Any, after: Any, one: Side, two: Side) -> Input:
+    if name == "base":
+        return Input(name, _base(one.lock), _base(two.lock))
+    if isinstance(before, LockedPackage | None) and isinstance(after, LockedPackage | None):
+        return Input(
+            name,
+            "-" if before is None else before.label(after),
+            "-" if after is None else after.label(before),
+        )
+    return Input(name, _short(before), _short(after))
+
+
+def _base(lock: LockedEnvironment) -> str:
+    base = lock.base
+    return base.reference if base.is_scratch else f"{base.reference} ({base.short})"
+
+
+# -- the image -----------------------------------------------------------
+
+
+def explain_image(
+    before: Side, after: Side, one: Inputs, two: Inputs, key: Callable[[Inputs], object]
+) -> Explanation:
+    """Which of base, packages, runtime and options make another image.
+
+    ``key`` computes an image's key from the parts (:func:`image_inputs`).
+    """
+    head = ("image", str(before.image), str(after.image))
+    if before.image == after.image:
+        return Explanation(head[0], True, *head[1:])
+    names, idle = deciding(one, two, key)
+    if not names:  # equal keys and two images: they were assembled by other tools
+        names = ("assembler",)
+    inputs = tuple(Input(n, _image_word(n, before), _image_word(n, after)) for n in names)
+    return Explanation(head[0], False, *head[1:], inputs, idle)
+
+
+def image_inputs(side: Side, options: object) -> dict[str, Any]:
+    """The parts of an image that can be swapped; ``options`` say how it is assembled."""
+    return {
+        "base": side.lock.base,
+        "packages": tuple(map(_bare, side.lock.packages)),
+        "docker steps": tuple(side.lock.steps),
+        "platform": side.lock.platform,
+        "runtime": side.runtime,
+        "options": options,
+    }
+
+
+def _image_word(name: str, side: Side) -> str:
+    if name == "base":
+        return _base(side.lock)
+    if name == "packages":
+        return f"{len(side.lock.packages)} packages"
+    if name == "runtime":
+        return "none" if side.runtime is None else side.runtime.hex[:12]
+    return {"docker steps": f"{len(side.lock.steps)} steps", "platform": side.lock.platform}.get(
+        name, ""
+    )
+
+
+# -- all of it -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why two versions differ, and what the second costs beside the first."""
+
+    diff: VersionDiff
+    definition: Explanation
+    lock: Explanation
+    runtime: Explanation | None
+    image: Explanation | None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``why --json``."""
+        found = self.diff.to_json()
+        return {
+            "a": found["a"],
+            "b": found["b"],
+            "platform": found["platform"],
+            "definition": self.definition.to_json(),
+            "lock": self.lock.to_json(),
+            "runtime": None if self.runtime is None else self.runtime.to_json(),
+            "image": None if self.image is None else self.image.to_json(),
+            "cost": found["layers"],
+            "note": self.note,
+        }
+
+
+def explain_runtime(diff: VersionDiff) -> Explanation | None:
+    """Which variables and routes differ; None where one side does not say."""
+    if diff.same_runtime is None:
+        return None
+    inputs = tuple(
+        Input(f"{what} {item.key}", _short(item.before), _short(item.after))
+        for what, items in (("variable", diff.variables), ("route", diff.routes))
+        for item in items
+    )
+    texts = (str(diff.before.runtime), str(diff.after.runtime))
+    return Explanation("runtime", diff.same_runtime, *texts, inputs)
+
+
+def explain(before: Side, after: Side, image: Explanation | None, note: str = "") -> Why:
+    """Put the explanations together."""
+    diff = compare_versions(before, after)
+    return Why(
+        diff,
+        explain_definition(before, after),
+        explain_lock(before, after),
+        explain_runtime(diff),
+        image,
+        note,
+    )

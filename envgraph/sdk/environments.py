@@ -1,0 +1,135 @@
+"""``workspace.environments``: register, find and list, as ``MLClient.environments`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envgraph.errors import InputError, UsageError
+from envgraph.refresh.desired import Loaded
+from envgraph.sdk.environment import Environment
+from envgraph.sdk.plans import error_of, failure_of
+from envgraph.sdk.room import Progress, Room
+from envgraph.sdk.values import EnvironmentList, EnvironmentVersion
+
+
+class Environments:
+    """The environments of one workspace. Holds no state; safe in threads."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def create_or_update(
+        self,
+        environment: Environment,
+        *,
+        progress: Progress | None = None,
+        parallelism: int | None = None,
+    ) -> EnvironmentVersion:
+        """Pin, build, store and register one environment; its version, new or as it was.
+
+        What ``envgraph apply`` does with a file: there is a new version when definition,
+        lock or runtime changed. The pins go where those of files go, into
+        ``locks/<name>.conda-lock.yml`` of the workspace (commit it), and are found again
+        there. A file of the workspace that has the same name makes its own version when it
+        is applied.
+
+        Raises InputError with every problem, each with its field; ResolveError,
+        FetchError, OfflineError, BuildError, LockedError as they come. Nothing is
+        registered then.
+
+        >>> ws = Workspace.open(".")
+        >>> env = ws.environments.create_or_update(Environment(
+        ...     name="train",
+        ...     image="scratch",
+        ...     conda_file={"channels": ["conda-forge"], "dependencies": ["python=3.12"]},
+        ... ))
+        >>> env.reference
+        'train:1'
+        >>> [package.name for package in env.packages]
+        ['python']
+        """
+        loaded = self._load(environment)
+        with self._room.bound() as binding:
+            plan = binding.plan(loaded=loaded)
+            errors = [d for d in plan.diagnostics if d.severity == "error"]
+            if errors:
+                raise error_of(errors)
+            [change] = plan.environments
+            if plan.changes:
+                result = self._room.carry_out(binding, plan, progress, parallelism)
+                if result.failures:
+                    raise failure_of(result.failures)
+                [registered] = result.environments
+                version = str(registered["version"])
+            else:
+                version = change.version
+            return self._room.version(binding.find(f"{change.target.name}:{version}"))
+
+    def _load(self, environment: Environment) -> Loaded:
+        from envgraph.spec.values import load_values
+
+        if not isinstance(environment, Environment):
+            raise UsageError(
+                f"an Environment is needed, and not a {type(environment).__name__}",
+                hint="files of the workspace are applied by Workspace.plan and apply",
+            )
+        result = load_values(environment.to_dict(), self._room.config)
+        if result.spec is None:
+            raise InputError(result.diagnostics)
+        return Loaded((result.spec,), result.diagnostics, result.inputs)
+
+    def get(
+        self, name: str, version: str | int | None = None, label: str | None = None
+    ) -> EnvironmentVersion:
+        """One version: by number, by label, or the latest. NotFoundError names what is there.
+
+        >>> Workspace.open(".").environments.get("train", label="latest").version
+        '1'
+        """
+        with self._room.bound() as binding:
+            return self._room.version(binding.find(_reference(name, version, label)))
+
+    def list(
+        self, name: str | None = None, *, archived: bool = False, registry: str | None = None
+    ) -> EnvironmentList:
+        """The latest version of every environment; with ``name`` all versions of it, newest first.
+
+        ``archived``: those that are archived, too. ``registry``: what a registry shares.
+
+        >>> [env.reference for env in Workspace.open(".").environments.list()]
+        ['train:1']
+        """
+        every = name is not None
+        with self._room.bound() as binding:
+            if registry is not None:
+                records = binding.traffic.listed(registry, all=every)
+                return self._room.versions(r for r in records if name in (None, r.environment))
+            if name is None:
+                return self._room.versions(binding.list_environments(archived=archived))
+            binding.find(name)  # NotFoundError where there is none
+            records = binding.list_environments(all=True, archived=archived)
+            found = [record for record in records if record.environment == name]
+            return self._room.versions(reversed(found))
+
+    def share(self, name: str, version: str | int, *, registry: str) -> EnvironmentVersion:
+        """Push a version and name it in a registry's catalogue, for other workspaces.
+
+        NotFoundError where there is no such version or registry; RegistryError and
+        EnvgraphError ``version-taken`` as the registry has it.
+        """
+        with self._room.bound() as binding:
+            record, report = binding.traffic.share(_reference(name, version, None), to=registry)
+            if report.failures:
+                raise failure_of(report.failures)
+            return self._room.version(record)
+
+
+def _reference(name: str, version: str | int | None, label: str | None) -> str:
+    if version is not None and label is not None:
+        raise UsageError("a version or a label, not both")
+    if version is not None:
+        return f"{name}:{version}"
+    return name if label is None else f"{name}@{label}"
+
+
+__all__: Sequence[str] = ("Environments",)
