@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.services import require_tool
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gpu_training"
 
 
@@ -40,3 +42,15 @@ def test_it_is_planned_without_a_builder(tmp_path: Path) -> None:
 
     settings.write_text(nowhere.replace(', __cuda: "12.4"', ""))
     assert "cuda-runtime" not in [step["name"] for step in plan(folder, tmp_path)["steps"]]
+
+
+def test_it_is_built_where_buildah_is(tmp_path: Path) -> None:
+    require_tool("buildah")
+    folder = tmp_path / "gpu"
+    subprocess.run([sys.executable, str(EXAMPLE / "prepare.py"), str(folder)], check=True)
+    settings = folder / "envgraph.yaml"
+    settings.write_text(settings.read_text().replace("{type: auto}", "{type: buildah}"))
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    words = [sys.executable, "-m", "envgraph", "--offline", "--store", str(tmp_path / "store")]
+    subprocess.run([*words, "apply", "--auto-approve"], cwd=folder, env=environ, check=True)
+    assert not plan(folder, tmp_path)["changes"]
