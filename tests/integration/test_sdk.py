@@ -184,6 +184,7 @@ def test_every_problem_names_its_field(ws: Workspace, make: Make) -> None:
         ({"name": ""}, "Environment('').name name"),
         ({"name": "x" * 300}, f"Environment('{'x' * 59}…').name name"),
         ({"name": "a", "image": None}, "Environment('a') no-image"),
+        ({"name": "a", "version": 1.10}, "Environment('a').version version"),
         ({"name": "{{n}}"}, "Environment('{{n}}').name template"),
         ({"name": "a", "conda_file": 5}, "Environment('a').conda_file missing-file"),
         ({"name": "a", "conda_file": {1: 2, ("x",): 3}}, "Environment('a').conda_file type"),

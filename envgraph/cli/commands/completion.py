@@ -38,7 +38,7 @@ def read(values: Values) -> Arguments:
 
 
 def run(arguments: Arguments, session: Session) -> int:
-    """Print the script, or the names of all environments, one a line."""
+    """Print the script, or the names of environments, one a line."""
     if arguments.shell == NAMES:
         names = _names(session)
         if session.common.json:
@@ -63,10 +63,14 @@ def _script(shell: str) -> str:
 
 
 def _names(session: Session) -> list[str]:
-    """Names alone: no record is read, so ten thousand are quick."""
-    from envgraph.history.read import environment_names
+    """The names of environments that have a latest version.
+
+    The refs say so: no record is read, so ten thousand are quick.
+    """
+    from envgraph.history.read import environment_refs
 
     with session.open_workspace() as workspace:
         if not workspace.store_path.is_dir():
             return []
-        return environment_names(workspace.store, workspace.config.id)
+        refs = environment_refs(workspace.store, workspace.config.id)
+        return sorted(name for name, ref in refs.items() if ref.value.get("version"))
