@@ -64,8 +64,7 @@ class Room:
     def latest(self, binding: Binding, *, archived: bool) -> EnvironmentList:
         """The latest version of every environment."""
         return EnvironmentList(
-            version_of(item.record, item.labels, item.archived, self.read_lock)
-            for item in binding.versions.listed(archived=archived)
+            self.version(binding, record) for record in binding.versions.records(archived=archived)
         )
 
     def every(self, binding: Binding, name: str, *, archived: bool) -> EnvironmentList:

@@ -29,6 +29,7 @@ _LINE: Final = re.compile(r"(?:[Dd]ockerfile )?parse error (?:on )?line (\d+)")
 _MISSING: Final = (
     "failed to resolve source metadata", "not found", "pull access denied", "no such host",
     "failed to do request", "connection refused", "authorization failed", "content at",
+    "pulling from host", "unexpected status", "denied by policy", "source not allowed",
 )  # fmt: skip
 _PREFIX: Final = re.compile(
     r"\A(?:failed to solve(?: with frontend [\w.]+)?: |failed to build LLB: "
