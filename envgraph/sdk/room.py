@@ -63,9 +63,16 @@ class Room:
 
     def latest(self, binding: Binding, *, archived: bool) -> EnvironmentList:
         """The latest version of every environment."""
-        return EnvironmentList(
-            self.version(binding, record) for record in binding.versions.records(archived=archived)
-        )
+        from envgraph.history.read import read_version
+
+        found = []
+        for item in binding.versions.listed(archived=archived):
+            state = binding.versions.state(item.name)
+            version = None if state is None else state.versions.get(item.version)
+            if version is not None:
+                record = read_version(binding.store, version)
+                found.append(version_of(record, item.labels, item.archived, self.read_lock))
+        return EnvironmentList(found)
 
     def every(self, binding: Binding, name: str, *, archived: bool) -> EnvironmentList:
         """All versions of one environment, the newest first; NotFoundError without one."""

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import grpc
-
 from envgraph.api import BuilderError
 from envgraph.errors import SourceLocation
 from envgraph_buildkit.messages import message
+from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written
 
 _EXIT: Final = re.compile(

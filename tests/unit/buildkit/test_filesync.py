@@ -11,7 +11,7 @@ import pytest
 from envgraph.api import ContextEntry
 from envgraph.testing.builder.material import EPOCH, MemoryContext
 from envgraph_buildkit.filesync import DATA, FIN, REQ, STAT, FileSync, tree_of, wanted
-from envgraph_buildkit.messages import message
+from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.session import Refusal
 
 FILES = {"a-b": b"1", "a/x": b"22", "a/b/c": b"333", "a.txt": b"4", "B": b"5", "z": "-> a/x"}
@@ -68,6 +68,11 @@ def received(context: MemoryContext, call: Call) -> dict[str, bytes | str | None
 def test_folders_before_files_and_names_by_their_bytes() -> None:
     order = [entry.path for entry in tree_of(MemoryContext(FILES)).entries]
     assert order == ["B", "a", "a/b", "a/b/c", "a/x", "a-b", "a.txt", "z"]
+
+
+def test_the_bytes_of_a_message() -> None:
+    """Field numbers are the protocol's: path 1, mode 2, linkname 7."""
+    assert encode(message("Stat")(path="a", mode=5, linkname="b")) == b"\n\x01a\x10\x05:\x01b"
 
 
 def test_everything_arrives() -> None:

@@ -49,6 +49,7 @@ def test_a_step_of_an_old_server_by_its_number() -> None:
     assert found.step("[2/4] RUN a")[0] == 1
     assert found.step("[3/4] WORKDIR /x")[0] == 3
     assert found.step("[stage-0 4/4] COPY y /")[0] == 4
+    assert written(steps(None, "ENV A=1", "RUN a"), whole=False).step("[1/1] RUN a")[0] == 1
     for name in ("[1/4] FROM x", "[4/4] RUN other", "[9/9] RUN z", "exporting", ""):
         assert found.step(name) == (None, None)
 
