@@ -25,6 +25,7 @@ from envgraph.model.config import WorkspaceConfig
 if TYPE_CHECKING:
     from envgraph.api.events import Event
     from envgraph.apply.apply import ApplyResult
+    from envgraph.apply.builders import Builders
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.importing import Importer
     from envgraph.apply.locking import LockReport
@@ -137,6 +138,13 @@ class Workspace:
         return RegistryBases(lambda: self.remotes)
 
     @cached_property
+    def builders(self) -> Builders:
+        """The builder for docker steps and build contexts; looked for when one is needed."""
+        from envgraph.apply.builders import Builders
+
+        return Builders(self.config, lambda: self.remotes.plugins, offline=self.offline)
+
+    @cached_property
     def _registry(self) -> OwnRegistry:
         from envgraph.registry.own import OwnRegistry
 
@@ -146,10 +154,14 @@ class Workspace:
         """What registries answered to an earlier task is not taken for this one."""
         if "bases" in self.__dict__:
             self.bases.forget()
+        if "builders" in self.__dict__:
+            self.builders.close()
 
     def close(self) -> None:
         """Close the store and the registries, if they were opened."""
-        for name in ("bases", "traffic", "versions", "importer", "_registry"):
+        if "builders" in self.__dict__:
+            self.builders.close()
+        for name in ("bases", "builders", "traffic", "versions", "importer", "_registry"):
             self.__dict__.pop(name, None)
         if "remotes" in self.__dict__:
             self.remotes.close()
@@ -229,6 +241,7 @@ class Workspace:
             now=self._now(),
             mapper=_in_parallel,
             remarks=self.diagnostics,
+            who_builds=self._who_builds,
         )
 
     @property
@@ -240,6 +253,14 @@ class Workspace:
         """Take a plan that another object of this workspace and store made, to apply it."""
         self._planned = planned
         return planned.plan
+
+    def _who_builds(self, plan: Plan) -> tuple[Diagnostic, ...]:
+        if not plan.needs_builder:
+            return ()
+        from envgraph.apply.builders import builder_remark
+
+        names = [name for step in plan.needs_builder for name in step.environments]
+        return (builder_remark(self.builders, names, len(plan.needs_builder)),)
 
     def save_plan(self, plan: Plan, path: Path) -> None:
         """Write the plan that was made last, with what it solved, to a file."""
@@ -298,6 +319,7 @@ class Workspace:
             on_event=on_event,
             bases=lambda: self.bases,
             exchange=self._exchange(),
+            builders=self.builders,
         )
         with self._alone("apply"):
             settled = applier.settle_pins(plan)

@@ -17,8 +17,10 @@ from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import newest
+from envgraph.image.steps import BUILT_KINDS
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
@@ -28,9 +30,10 @@ from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
+    from envgraph.apply.builders import Builders
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.transfer import Transfer
-    from envgraph.lock.images import RegistryResolver
+    from envgraph.lock.registry_bases import RegistryBases
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,18 @@ class Applier:
         clock: Callable[[], float],
         parallelism: int,
         on_event: Callable[[Event], None],
-        bases: Callable[[], RegistryResolver] | None = None,
+        bases: Callable[[], RegistryBases] | None = None,
         exchange: Exchange | None = None,
+        builders: Builders | None = None,
     ) -> None:
         """Bind the parts; ``clock`` counts seconds and never goes back.
 
         ``bases`` gives what finds what the store lacks of bases in registries;
-        ``exchange`` is the workspace's registry, where it has one.
+        ``exchange`` is the workspace's registry, where it has one; ``builders`` makes
+        docker steps and build contexts.
         """
+        self._builders = builders
+        self._lacking: EnvgraphError | None = None
         self._config = config
         self._store = store
         self._offline = offline
@@ -188,6 +195,7 @@ class Applier:
                 offline=self._offline,
                 on_event=self._on_event,
                 bases=self._bases,
+                builders=self._builders,
             )
             with closing(builder):
                 executor = Executor(
@@ -198,10 +206,28 @@ class Applier:
                 outcome = executor.run([self._archives(nodes, desired)])
                 if not outcome.failed and not outcome.interrupted and nodes:
                     executor = Executor(
-                        self._parallelism, builder.build, builder.settle, self._on_event
+                        self._parallelism,
+                        builder.build,
+                        builder.settle,
+                        self._on_event,
+                        apart=lambda node: node.kind in BUILT_KINDS,
                     )
-                    outcome = executor.run(graph.generations(wanted))
+                    generations = graph.generations(wanted)
+                    self._lacking = self._no_builder(graph, nodes)
+                    if self._lacking is not None:
+                        generations = _without_built(generations)
+                    outcome = executor.run(generations)
         return outcome, builder
+
+    def _no_builder(self, graph: BuildGraph, nodes: Sequence[Node]) -> EnvgraphError | None:
+        """The one error for all environments that need a builder, where none is there."""
+        steps = [node for node in nodes if node.kind in BUILT_KINDS]
+        if not steps or self._builders is None:
+            return None
+        from envgraph.apply.builders import missing_builder
+
+        names = (name for node in steps for name in graph.environments(node.key))
+        return missing_builder(self._builders, names)
 
     def _archives(self, nodes: list[Node], desired: Desired) -> list[Node]:
         """One fetch for every archive that is needed and not there, the compiler's included."""
@@ -237,7 +263,8 @@ class Applier:
         records: Mapping[str, Mapping[str, Digest]],
         observer: Observer,
     ) -> tuple[list[Mapping[str, Any]], list[EnvgraphError]]:
-        failures = [
+        failures = [] if self._lacking is None else [self._lacking]
+        failures += [
             node_failure(plan.graph[key] if key in plan.graph else outcome.nodes[key], error)
             for key, error in outcome.failed.items()
         ]
@@ -281,6 +308,17 @@ class Applier:
                 members |= {layer.digest: None, layer.paths: None}
         size = self._store.blobs.size(final)
         return BuiltImage(platforms, final, size, tuple(sorted(members)))
+
+
+def _without_built(generations: Sequence[Sequence[Node]]) -> list[list[Node]]:
+    """The nodes that no builder makes, and that stand on none which a builder makes."""
+    left: set[NodeKey] = set()
+    kept: list[list[Node]] = []
+    for generation in generations:
+        out = [n for n in generation if n.kind in BUILT_KINDS or not left.isdisjoint(n.needs)]
+        left |= {node.key for node in out}
+        kept.append([node for node in generation if node.key not in left])
+    return kept
 
 
 def _to_pin(plan: Plan, *, edited: bool) -> dict[str, ToPin]:

@@ -27,6 +27,7 @@ from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import layer_title, package_options
+from envgraph.image.steps import on_built
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
@@ -36,7 +37,8 @@ from envgraph.refresh.observe import Observer, Subject, base_blobs, image_record
 from envgraph_store import Digest, Store, Transaction
 
 if TYPE_CHECKING:
-    from envgraph.lock.images import RegistryResolver
+    from envgraph.apply.builders import Builders
+    from envgraph.lock.registry_bases import RegistryBases
 
 
 class NodeBuilder:
@@ -52,9 +54,12 @@ class NodeBuilder:
         *,
         offline: bool,
         on_event: Callable[[Event], None],
-        bases: Callable[[], RegistryResolver] | None = None,
+        bases: Callable[[], RegistryBases] | None = None,
+        builders: Builders | None = None,
     ) -> None:
         """Bind the parts; opens nothing."""
+        self._cancel = threading.Event()
+        self._builders = builders
         self._bases = bases
         self._store = store
         self._config = config
@@ -80,7 +85,8 @@ class NodeBuilder:
             self.observer.look_again()
 
     def close(self) -> None:
-        """Drop what was not settled."""
+        """Drop what was not settled, and end what a builder still runs."""
+        self._cancel.set()
         self._batches.close()
 
     @property
@@ -122,6 +128,8 @@ class NodeBuilder:
             "conda-package": self._package,
             "pip-package": self._package,
             "layer-group": self._group,
+            "docker-step": self._built,
+            "build-context": self._built,
             "image": self._image,
             "image-index": self._index,
         }
@@ -143,7 +151,8 @@ class NodeBuilder:
         subject = next(
             found
             for found in self._subjects.values()
-            if found.nodes.base == node.key and found.lock.base.reference == base.reference
+            if (found.nodes.base == node.key and found.lock.base.reference == base.reference)
+            or base in found.lock.images.values()
         )
         path, platform = subject.spec.image_path, subject.lock.platform
         registry = None if self._bases is None else self._bases()
@@ -217,6 +226,26 @@ class NodeBuilder:
                 self.link_scripts[node.key] = content.post_link_scripts
             self.bytes_written += content.size
 
+    def _built(self, node: Node) -> None:
+        """A docker step or a build context: made by a builder."""
+        if self._builders is None:
+            raise BuildError(f"no builder was given for {node.name}", code="no-builder")
+        from envgraph.apply.stepwise import StepMaker
+
+        maker = StepMaker(
+            self._store,
+            self._config,
+            self._builders,
+            self._bases,
+            offline=self._offline,
+            on_event=self._on_event,
+            cancel=self._cancel,
+        )
+        made = maker.make(node, self._users[node.key], self.observer, self._batch)
+        with self._lock:
+            self.layers_built += made.layers
+            self.bytes_written += made.bytes
+
     # -- images ----------------------------------------------------------
 
     def _layer(self, key: NodeKey) -> StoredLayer:
@@ -230,12 +259,23 @@ class NodeBuilder:
 
     def _image(self, node: Node) -> None:
         subject = self._subjects[node.key]
-        base = subject.lock.base
+        built = None
+        if subject.nodes.built:
+            built = self.observer.built(subject.nodes.built[-1])
+            if built is None:
+                raise IntegrityError(
+                    "what the builder made is gone from the store",
+                    hint="plan again: it will be built anew",
+                )
+        lock = on_built(subject.lock, built)
+        base = lock.base
         layers = [self._layer(key) for key in subject.nodes.layers]
         self._check_overlap(subject)
         config = None if base.config is None else self._store.blobs.read(base.config)
-        image = assemble_image(subject.lock, subject.runtime, layers, config, subject.nodes.options)
+        image = assemble_image(lock, subject.runtime, layers, config, subject.nodes.options)
         needs = [image.config_digest, *image.layers]
+        if built is not None:
+            needs += built.blobs[1:]
         if not base.in_registry:
             needs += [layer.digest for layer in base.layers]
         self._keep_image(node, image.manifest, needs, [image.config, image.wrapper])

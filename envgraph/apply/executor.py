@@ -40,6 +40,14 @@ class Outcome:
     nodes: dict[NodeKey, Node] = field(default_factory=dict)
     """The nodes that failed."""
 
+    ended: bool = False
+    """A node failed whose failure ends all of it."""
+
+    @property
+    def stops(self) -> bool:
+        """Nothing new is started."""
+        return self.ended or self.interrupted
+
     @property
     def whole(self) -> bool:
         """Everything was done."""
@@ -57,14 +65,17 @@ class Executor:
         on_event: Callable[[Event], None],
         *,
         batch_bytes: int = 256 << 20,
+        apart: Callable[[Node], bool] = lambda node: False,
     ) -> None:
         """Bind; no thread is started yet.
 
         ``settle(close)`` is called from the calling thread: with True when nothing runs,
         after each generation; else after every few nodes while others run, with True
         when ``batch_bytes`` of input were worked on. ``on_event`` may be called from
-        any thread: see :func:`one_at_a_time`.
+        any thread: see :func:`one_at_a_time`. A node that is ``apart`` fails alone: only
+        what stands on it is skipped.
         """
+        self._apart = apart
         self._parallelism = max(1, parallelism)
         self._work = work
         self._settle = settle
@@ -126,7 +137,7 @@ class Executor:
         while waiting or running:
             while waiting and len(running) < self._parallelism:
                 node = waiting.pop(0)
-                if outcome.failed or outcome.interrupted:
+                if outcome.stops or self._stands_on_failure(node, outcome):
                     outcome.skipped.append(node.key)
                     self.emit(Event("skipped", str(node.key), node.kind, node.name))
                     continue
@@ -146,6 +157,10 @@ class Executor:
                 self._settle(full)
         self._settle(True)
 
+    @staticmethod
+    def _stands_on_failure(node: Node, outcome: Outcome) -> bool:
+        return any(need in outcome.failed or need in outcome.skipped for need in node.needs)
+
     def _finish(self, node: Node, future: Future[None], outcome: Outcome) -> None:
         error = future.exception()
         if error is None:
@@ -155,6 +170,8 @@ class Executor:
         if not isinstance(error, Exception):
             raise error
         outcome.failed[node.key] = error
+        if not (self._apart(node) and isinstance(error, EnvgraphError)):
+            outcome.ended = True
         outcome.nodes[node.key] = node
         self.emit(Event("failed", str(node.key), node.kind, node.name, text=str(error)))
 

@@ -17,6 +17,7 @@ from envgraph.model.identity import definition_digest
 from envgraph.model.locked import LockedBase
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.refresh.desired import Loaded, about_environment
+from envgraph.refresh.references import missing_references
 from envgraph_store import Store
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def lock_environments(
     ``check`` writes and solves nothing. ``update`` moves only the named packages, in
     every lock that has them; ``update_base`` takes what the bases' references mean now.
     """
-    problems = list(loaded.diagnostics)
+    problems = [
+        *loaded.diagnostics,
+        *missing_references(config, store, loaded.references),
+    ]
     entries: list[LockEntry] = []
     finder = LockFinder(
         config, store, offline=offline, now=now, bases=bases, shared=None if check else shared

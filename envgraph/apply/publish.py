@@ -120,6 +120,7 @@ class Publisher:
             tags=spec.tags,
             properties=spec.properties,
             tool=TOOL,
+            anonymous=spec.anonymous,
         )
         record = appender.add_version(batch, record)
         appender.finish(batch)

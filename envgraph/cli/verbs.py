@@ -59,6 +59,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("store", "verify, collect garbage, show what takes the space"),
             ("plugin", "what plugins offer, and what is wrong with them"),
             ("doctor", "what this machine lacks, and how to get it"),
+            ("completion", "a script that lets your shell complete all of this"),
         ),
     ),
 )

@@ -17,7 +17,7 @@ from envgraph.model.drift import (
     Finding,
     PackageStanding,
 )
-from envgraph.model.locked import LockedEnvironment, LockedPackage
+from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
 
 OLDEST_BELIEVED: Final = "1990"
 """Images that are built reproducibly say a fixed day such as 1970-01-01 or 1980-01-01."""
@@ -38,6 +38,8 @@ class Locked:
     lock: LockedEnvironment
     base: BaseStanding | None = None
     packages: Mapping[LockedPackage, PackageStanding] = field(default_factory=dict)
+    images: Mapping[LockedBase, BaseStanding] = field(default_factory=dict)
+    """The standings of the other images that docker steps or a Dockerfile name."""
 
 
 def find_drift(locked: Iterable[Locked], policy: DriftPolicy, now: datetime) -> tuple[Finding, ...]:
@@ -47,7 +49,8 @@ def find_drift(locked: Iterable[Locked], policy: DriftPolicy, now: datetime) -> 
     """
     found: dict[Finding, list[str]] = {}
     for item in locked:
-        for finding in [*_base(item, policy, now), *_packages(item, policy)]:
+        bases = [finding for base in item.lock.bases for finding in _base(item, base, policy, now)]
+        for finding in [*bases, *_packages(item, policy)]:
             found.setdefault(finding, []).append(item.lock.platform)
     findings = [replace(f, platforms=tuple(platforms)) for f, platforms in found.items()]
     today = now.astimezone(UTC).strftime("%Y-%m-%d")
@@ -57,8 +60,8 @@ def find_drift(locked: Iterable[Locked], policy: DriftPolicy, now: datetime) -> 
     return tuple(sorted(findings, key=lambda f: (f.environment, _ORDER[f.code], f.subject)))
 
 
-def _base(item: Locked, policy: DriftPolicy, now: datetime) -> list[Finding]:
-    base, standing = item.lock.base, item.base
+def _base(item: Locked, base: LockedBase, policy: DriftPolicy, now: datetime) -> list[Finding]:
+    standing = item.base if base == item.lock.base else item.images.get(base)
     if base.manifest is None:
         return []
     known = standing or BaseStanding(None, asked=False)

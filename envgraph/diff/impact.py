@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from envgraph.model.locked import LockedBase, LockedEnvironment
 from envgraph.model.records import VersionRecord
 from envgraph_store.digest import Digest
 
 Tie = Literal["digest", "reference", "layers"]
+_ORDER: Final[tuple[Tie, ...]] = ("digest", "reference", "layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,10 @@ def find_impact(asked: AskedBase, standing: Sequence[Standing]) -> tuple[Impact,
     layers = asked.layers or _layers(digests, standing)
     found = []
     for item in standing:
-        base = item.lock.base
-        shared = len({layer.digest for layer in base.layers} & layers)
-        by = _tie(asked, digests, shared, item)
-        if by is not None:
+        ties = [(_closest(asked, digests, layers, item, base), base) for base in item.lock.bases]
+        known = [(tie, base) for tie, base in ties if tie is not None]
+        if known:
+            (by, shared), base = min(known, key=lambda tie: _ORDER.index(tie[0][0]))
             record, platform = item.record, item.lock.platform
             found.append(
                 Impact(
@@ -121,17 +122,31 @@ def find_impact(asked: AskedBase, standing: Sequence[Standing]) -> tuple[Impact,
                     registry=item.registry,
                 )
             )
-    order: tuple[Tie, ...] = ("digest", "reference", "layers")
-    return tuple(sorted(found, key=lambda i: (order.index(i.by), i.registry, i.environment)))
+    return tuple(sorted(found, key=lambda i: (_ORDER.index(i.by), i.registry, i.environment)))
 
 
-def _tie(asked: AskedBase, digests: frozenset[Digest], shared: int, item: Standing) -> Tie | None:
-    base = item.lock.base
+def _closest(
+    asked: AskedBase,
+    digests: frozenset[Digest],
+    layers: frozenset[Digest],
+    item: Standing,
+    base: LockedBase,
+) -> tuple[Tie, int] | None:
+    """How one of a version's bases is tied to the image, and how many layers they share."""
+    shared = len({layer.digest for layer in base.layers} & layers)
+    path = item.path if base == item.lock.base else None
+    tie = _tie(asked, digests, shared, base, path)
+    return None if tie is None else (tie, shared)
+
+
+def _tie(
+    asked: AskedBase, digests: frozenset[Digest], shared: int, base: LockedBase, path: str | None
+) -> Tie | None:
     if base.is_scratch:
         return "digest" if asked.reference == base.reference else None
     if digests & named_by(base):
         return "digest"
-    if is_same_reference(asked, base, item.path):
+    if is_same_reference(asked, base, path):
         return "reference"
     return "layers" if shared else None
 
@@ -158,20 +173,21 @@ def _name(reference: str) -> str:
 def _last_seen(asked: AskedBase, standing: Iterable[Standing]) -> frozenset[Digest]:
     newest: dict[str, tuple[str, Digest]] = {}
     for item in standing:
-        base = item.lock.base
-        if base.manifest is None or not is_same_reference(asked, base, item.path):
-            continue
-        seen = (item.lock.created, base.manifest)
-        newest[item.lock.platform] = max(newest.get(item.lock.platform, seen), seen)
+        for base in item.lock.bases:
+            path = item.path if base == item.lock.base else None
+            if base.manifest is None or not is_same_reference(asked, base, path):
+                continue
+            seen = (item.lock.created, base.manifest)
+            newest[item.lock.platform] = max(newest.get(item.lock.platform, seen), seen)
     return frozenset(manifest for _, manifest in newest.values())
 
 
 def _layers(digests: frozenset[Digest], standing: Iterable[Standing]) -> frozenset[Digest]:
     """The layers in question: of the bases that carry these digests, or the digests themselves."""
     layers: set[Digest] = set()
-    known = {digest for item in standing for digest in named_by(item.lock.base)}
-    for item in standing:
-        base = item.lock.base
+    every = [base for item in standing for base in item.lock.bases]
+    known = {digest for base in every for digest in named_by(base)}
+    for base in every:
         if digests & named_by(base):
             layers |= {layer.digest for layer in base.layers}
         layers |= {

@@ -121,6 +121,12 @@ def _runtime(store: Store, record: VersionRecord) -> dict[str, Any]:
     return dict(found[1])
 
 
+def variables_of(store: Store, record: VersionRecord) -> dict[str, str]:
+    """The environment variables of a version, those of its conda file included."""
+    found = _runtime(store, record).get("environment_variables") or {}
+    return {str(name): str(value) for name, value in found.items()}
+
+
 def _same_image(store: Store, record: VersionRecord) -> list[str]:
     """Other environments of the workspace whose current version is the same image.
 

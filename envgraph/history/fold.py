@@ -66,8 +66,11 @@ class EnvironmentState:
 
     @property
     def newest(self) -> VersionState | None:
-        """The newest version that is neither deleted nor anonymous: what a plan compares with."""
-        return _newest(self.versions.values())
+        """The newest version that is not deleted: what a plan compares with.
+
+        Nor anonymous, but in an environment of which all versions are.
+        """
+        return _newest(self.versions.values(), anonymous=self.is_anonymous)
 
     @property
     def is_anonymous(self) -> bool:
@@ -100,8 +103,8 @@ class EnvironmentState:
         }
 
 
-def _newest(versions: Iterable[VersionState]) -> VersionState | None:
-    found = [v for v in versions if not v.deleted and not v.anonymous]
+def _newest(versions: Iterable[VersionState], *, anonymous: bool = False) -> VersionState | None:
+    found = [v for v in versions if not v.deleted and (anonymous or not v.anonymous)]
     return max(found, key=lambda v: v.sequence, default=None)
 
 

@@ -11,10 +11,11 @@ from envgraph.image.compress import default_compression
 from envgraph.image.group import assign_groups
 from envgraph.image.keys import conda_layer_key, group_key, root_layer_key, wheel_layer_key
 from envgraph.image.options import LayerOptions
+from envgraph.image.steps import base_key, built_keys, step_nodes
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.config import ImageOptions
 from envgraph.model.identity import lock_identity
-from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
+from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph_store.digest import Digest
 
@@ -38,6 +39,8 @@ class ImageNodes:
     layers: tuple[NodeKey, ...]
     image: NodeKey
     options: LayerOptions
+    built: tuple[NodeKey, ...] = ()
+    """The nodes that a builder makes, in order; the layers lie on the last one."""
 
 
 def host_platform() -> str:
@@ -74,11 +77,6 @@ def layer_options(lock: LockedEnvironment, options: ImageOptions, host: str) -> 
     )
 
 
-def base_key(base: LockedBase) -> NodeKey:
-    """The base by its bytes: the reference that led there has no part in it."""
-    return node_key("base-image", {"manifest": base.manifest, "config": base.config})
-
-
 def package_options(package: LockedPackage, options: LayerOptions) -> LayerOptions:
     """The options for one package: bytecode only for what is Python or needs it.
 
@@ -90,13 +88,6 @@ def package_options(package: LockedPackage, options: LayerOptions) -> LayerOptio
     if package.noarch == "python" or names & {"python", "python_abi"}:
         return options
     return replace(options, bytecode_key="")
-
-
-def _base_node(base: LockedBase) -> Node:
-    size = None  # of a base in a registry, only manifest and config are needed here
-    if not (base.is_scratch or base.in_registry):
-        size = sum(layer.size for layer in base.layers)
-    return Node(base_key(base), "base-image", base.reference, (), size, None, base)
 
 
 def _package_node(package: LockedPackage, options: LayerOptions) -> Node:
@@ -141,9 +132,9 @@ def image_nodes(
     layer_opts = layer_opts or layer_options(lock, options, host)
     if not lock.packages:
         return _unchanged_base(lock, runtime, options, layer_opts)
-    base = _base_node(lock.base)
+    below = step_nodes(lock)
     root = Node(root_layer_key(layer_opts), "root-layer", layer_opts.prefix)
-    nodes: dict[NodeKey, Node] = {base.key: base, root.key: root}
+    nodes: dict[NodeKey, Node] = {node.key: node for node in (*below, root)}
     layers = [root.key]
     packages: list[NodeKey] = []
     for group in assign_groups(lock.packages, options.max_layers):
@@ -158,11 +149,18 @@ def image_nodes(
         size = sum(package.size for package in group.packages)
         nodes[key] = Node(key, "layer-group", group.name, needs, size)
         layers.append(key)
-    key = image_key(lock, runtime, options, layers)
-    image = Node(key, "image", lock.platform, (base.key, *layers))
+    built = built_keys(below)
+    key = image_key(lock, runtime, options, layers, built)
+    image = Node(key, "image", lock.platform, (below[-1].key, *layers))
     nodes[key] = image
     return ImageNodes(
-        tuple(nodes.values()), tuple(packages), base.key, tuple(layers), key, layer_opts
+        tuple(nodes.values()),
+        tuple(packages),
+        base_key(lock.base),
+        tuple(layers),
+        key,
+        layer_opts,
+        built,
     )
 
 
@@ -170,19 +168,30 @@ def _unchanged_base(
     lock: LockedEnvironment, runtime: Digest, options: ImageOptions, layer_opts: LayerOptions
 ) -> ImageNodes:
     """An image that is all the user's: nothing is put on it (row M15)."""
-    base = _base_node(lock.base)
-    key = image_key(lock, runtime, options, ())
-    image = Node(key, "image", lock.platform, (base.key,))
-    return ImageNodes((base, image), (), base.key, (), key, layer_opts)
+    below = step_nodes(lock)
+    built = built_keys(below)
+    key = image_key(lock, runtime, options, (), built)
+    image = Node(key, "image", lock.platform, (below[-1].key,))
+    nodes = tuple({node.key: node for node in (*below, image)}.values())
+    return ImageNodes(nodes, (), base_key(lock.base), (), key, layer_opts, built)
 
 
 def image_key(
-    lock: LockedEnvironment, runtime: Digest, options: ImageOptions, layers: Sequence[NodeKey]
+    lock: LockedEnvironment,
+    runtime: Digest,
+    options: ImageOptions,
+    layers: Sequence[NodeKey],
+    built: Sequence[NodeKey] = (),
 ) -> NodeKey:
-    """Image identity = lock identity + runtime + options + assembler + base config."""
+    """Image identity = lock identity + runtime + options + assembler + base config.
+
+    Where a builder makes what lies below, its last node stands for what it makes.
+    """
+    below = {"built": built[-1]} if built else {}
     return node_key(
         "image",
         {
+            **below,
             "assembler": ASSEMBLER,
             "lock": lock_identity(lock),
             "platform": lock.platform,
@@ -204,7 +213,9 @@ def index_node(images: Mapping[str, NodeKey]) -> Node:
 def too_many_layers(lock: LockedEnvironment, layers: Iterable[NodeKey]) -> str | None:
     """What is wrong when base and environment together pass :data:`MOST_LAYERS`."""
     ours = len(tuple(layers))
-    total = len(lock.base.layers) + ours
+    steps = len(lock.steps)
+    total = len(lock.base.layers) + steps + ours
     if total <= MOST_LAYERS:
         return None
-    return f"{total} layers ({len(lock.base.layers)} of the base, {ours} of the packages)"
+    between = f"{steps} of docker steps, " if steps else ""
+    return f"{total} layers ({len(lock.base.layers)} of the base, {between}{ours} of the packages)"

@@ -88,12 +88,22 @@ def rebase_lock(
     """
     from envgraph.lock.images import resolve_base
 
+    images = dict(lock.images)
+    documents: dict[Digest, bytes] = {}
+    for text, image in lock.images.items():
+        moved = resolve_base(image.reference, None, lock.platform, registry=registry)
+        images[text] = moved.locked
+        documents |= moved.documents
     asked = reference or lock.base.reference
+    if lock.context is not None:
+        asked = lock.base.reference  # the Dockerfile says it
     resolved = resolve_base(asked, image_path, lock.platform, registry=registry)
-    if resolved.locked == lock.base:
+    resolved = replace(resolved, documents=documents | dict(resolved.documents))
+    if resolved.locked == lock.base and images == dict(lock.images):
         return Rebased(lock, resolved)
     created = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Rebased(replace(lock, base=resolved.locked, created=created), resolved)
+    moved_lock = replace(lock, base=resolved.locked, images=images, created=created)
+    return Rebased(moved_lock, resolved)
 
 
 def moving_tag(base: LockedBase) -> RegistryReference | None:
@@ -129,14 +139,18 @@ class BaseFollower:
 
         A registry that cannot be asked, or that has the tag no more, moves nothing.
         """
-        tag = moving_tag(lock.base)
-        if self.mode == "freeze" or tag is None or self._bases is None:
+        tags = {
+            tag: base
+            for base in (lock.base, *lock.images.values())
+            if (tag := moving_tag(base)) is not None
+        }
+        if self.mode == "freeze" or not tags or self._bases is None:
             return None, ()
         if self._offline:
             return None, self._once(_NOT_ASKED)
         try:
             bases = self._bases()
-            if bases.meant_now(tag) == lock.base.meant:
+            if all(bases.meant_now(tag) == base.meant for tag, base in tags.items()):
                 return None, ()
             rebased = rebase_lock(lock, now=self._now, registry=bases)
         except OfflineError:

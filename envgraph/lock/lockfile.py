@@ -26,7 +26,7 @@ from envgraph.conda import credentials
 from envgraph.errors import Diagnostic, InputError, SourceLocation
 from envgraph.lock.lockread import read_document
 from envgraph.model.canonical import digest_of
-from envgraph.model.documents import base_document, package_document
+from envgraph.model.documents import base_document, built_document, package_document
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph_store.digest import Digest
 from envgraph_store.files import Disk
@@ -70,6 +70,7 @@ def lockfile_text(locks: Sequence[LockedEnvironment], sources: Sequence[str] = (
                 "steps": list(lock.steps),
                 "created": lock.created,
                 "solver": dict(lock.solver),
+                **built_document(lock),
             }
         )
         for package in lock.packages:

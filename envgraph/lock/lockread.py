@@ -8,7 +8,11 @@ from typing import Any, Final
 
 from envgraph.errors import Diagnostic, InputError, SourceLocation
 from envgraph.lock.yamlread import load_yaml
-from envgraph.model.documents import base_from_document, package_from_document
+from envgraph.model.documents import (
+    base_from_document,
+    built_from_document,
+    package_from_document,
+)
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 from envgraph_store.digest import Digest
 
@@ -188,6 +192,7 @@ def _lock(
             steps=tuple(document["steps"]),
             created=document["created"],
             solver=document["solver"],
+            **built_from_document(document),
             packages=tuple(sorted(found, key=lambda p: (p.manager, p.name))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
     from envgraph.conda.gateway import Gateways
-    from envgraph.lock.images import ResolvedBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +87,19 @@ class LockMaker:
         """
         from envgraph.conda.gateway import Gateways
         from envgraph.lock.keep import StoredPackages
+        from envgraph.lock.named import lock_named, locked_context
         from envgraph.lock.resolve import lock_environment
 
         self._gateways = self._gateways or Gateways()
-        if previous is not None and previous.base.reference == (spec.image or "scratch"):
-            # A change of packages is no reason to take another base (`base_images: freeze`).
-            base = base or previous.base
-        resolved = None
-        if base is None:
-            resolved = self._resolve_base(spec, platform)
-            base = resolved.locked
+        context = locked_context(spec)
+        found = lock_named(
+            spec, platform, previous, base, lambda: None if self._bases is None else self._bases()
+        )
         outcome = lock_environment(
             spec,
             platform,
             self._config,
-            base=base,
+            base=found.base,
             definition=definition,
             previous=previous,
             update=None if previous is None else update,
@@ -114,13 +111,5 @@ class LockMaker:
         said = outcome.diagnostics
         if not update:  # the plan lists every change; nobody asked for an update
             said = tuple(d for d in said if d.code != "update-moved")
-        if resolved is None:
-            return MadeLock(outcome.lock, {}, said)
-        return MadeLock(outcome.lock, resolved.documents, (*resolved.remarks, *said))
-
-    def _resolve_base(self, spec: EnvironmentSpec, platform: str) -> ResolvedBase:
-        from envgraph.lock.images import resolve_base
-
-        image = spec.image or "scratch"
-        bases = None if self._bases is None else self._bases()
-        return resolve_base(image, spec.image_path, platform, registry=bases)
+        lock = replace(outcome.lock, images=found.images, context=context)
+        return MadeLock(lock, found.documents, (*found.remarks, *said))

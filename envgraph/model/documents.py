@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from envgraph.errors import IntegrityError
-from envgraph.model.locked import BaseLayer, LockedBase, LockedEnvironment, LockedPackage
+from envgraph.model.locked import (
+    BaseLayer,
+    LockedBase,
+    LockedContext,
+    LockedEnvironment,
+    LockedPackage,
+)
 from envgraph_store.digest import Digest
 
 LOCK_SCHEMA: Final = "envgraph.lock/1"
@@ -97,9 +103,38 @@ def base_from_document(document: Mapping[str, Any]) -> LockedBase:
     )
 
 
+def built_document(lock: LockedEnvironment) -> dict[str, Any]:
+    """What docker steps or a build context add to a lock; nothing where there are none."""
+    document: dict[str, Any] = {}
+    if lock.images:
+        document["images"] = {text: base_document(base) for text, base in lock.images.items()}
+    if lock.context is not None:
+        document["context"] = {
+            "tree": str(lock.context.tree),
+            "dockerfile_path": lock.context.dockerfile_path,
+            "arguments": dict(lock.context.arguments),
+        }
+    return document
+
+
+def built_from_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a lock that :func:`built_document` wrote."""
+    context = document.get("context")
+    return {
+        "images": {
+            text: base_from_document(base) for text, base in (document.get("images") or {}).items()
+        },
+        "context": None
+        if context is None
+        else LockedContext(
+            Digest(context["tree"]), context["dockerfile_path"], dict(context["arguments"])
+        ),
+    }
+
+
 def lock_document(lock: LockedEnvironment) -> dict[str, Any]:
     """The whole lock of one platform."""
-    return {
+    return built_document(lock) | {
         "schema": LOCK_SCHEMA,
         "definition": str(lock.definition),
         "pin_key": str(lock.pin_key),
@@ -129,6 +164,7 @@ def lock_from_document(document: Mapping[str, Any]) -> LockedEnvironment:
             base=base_from_document(document["base"]),
             steps=tuple(document["steps"]),
             packages=tuple(package_from_document(item) for item in document["packages"]),
+            **built_from_document(document),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"a lock record is not whole: {error!r}") from error

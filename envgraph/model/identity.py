@@ -116,12 +116,21 @@ def pin_key(definition: Digest, platform: str, contract: SolveContract) -> Diges
 
 def lock_document(lock: LockedEnvironment) -> dict[str, Any]:
     """What a lock is, apart from how it came to be: bytes, not addresses or times."""
-    return {
+    document: dict[str, Any] = {
         "platform": lock.platform,
         "base": lock.base.manifest,
         "steps": list(lock.steps),
         "packages": [package.identity() for package in lock.packages],
     }
+    if lock.images:
+        document["images"] = {text: base.manifest for text, base in lock.images.items()}
+    if lock.context is not None:
+        document["context"] = {
+            "tree": lock.context.tree,
+            "dockerfile_path": lock.context.dockerfile_path,
+            "arguments": dict(lock.context.arguments),
+        }
+    return document
 
 
 def lock_identity(lock: LockedEnvironment) -> Digest:

@@ -124,6 +124,15 @@ class LockedBase:
 
 
 @dataclass(frozen=True, slots=True)
+class LockedContext:
+    """A Docker build context: its tree, its Dockerfile's path in it, the arguments given."""
+
+    tree: Digest
+    dockerfile_path: str
+    arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LockedEnvironment:
     """The lock of one environment on one platform.
 
@@ -145,6 +154,19 @@ class LockedEnvironment:
 
     solver: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Names and versions of what solved it, for the record."""
+
+    images: Mapping[str, LockedBase] = field(default_factory=dict, hash=False)
+    """Every image that docker steps or a Dockerfile name, by their text; those of a
+    Dockerfile's ``FROM`` too."""
+
+    context: LockedContext | None = None
+    """What is built as it is, instead of steps and packages. ``base`` is then the image that
+    the Dockerfile's last stage stands on."""
+
+    @property
+    def bases(self) -> tuple[LockedBase, ...]:
+        """The base, then every other image that steps or a Dockerfile name, each once."""
+        return tuple(dict.fromkeys([self.base, *self.images.values()]))
 
     @property
     def python(self) -> LockedPackage | None:

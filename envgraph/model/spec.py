@@ -90,22 +90,53 @@ class CopiedInput:
 
 
 @dataclass(frozen=True, slots=True)
-class DockerStep:
-    """One Dockerfile instruction laid on the base, with what it copies."""
+class NamedImage:
+    """An image that an instruction names: ``FROM``, ``COPY --from``, ``RUN --mount=from``.
 
-    instruction: str
-    inputs: tuple[CopiedInput, ...] = ()
+    ``text`` as the instruction has it, arguments put in; where the platform decides it
+    still holds ``${TARGETARCH}`` and the like, and ``reference``, its normal form, is empty.
+    """
+
+    text: str
+    reference: str = ""
     source: SourceLocation | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
+class DockerStep:
+    """One Dockerfile instruction laid on the base, with what it copies and names.
+
+    ``images`` and ``secrets`` say again what the instruction says. ``folder`` is the
+    absolute folder that ``inputs`` start at.
+    """
+
+    instruction: str
+    inputs: tuple[CopiedInput, ...] = ()
+    source: SourceLocation | None = field(default=None, compare=False)
+    images: tuple[NamedImage, ...] = field(default=(), compare=False)
+    secrets: tuple[str, ...] = field(default=(), compare=False)
+    folder: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class BuildSpec:
-    """A Docker build context: its folder (or URL), its tree after ignore rules."""
+    """A Docker build context: its folder (or URL), its tree after ignore rules.
+
+    What the Dockerfile says is in the tree already: ``images`` are all that it names,
+    ``base`` is the text of the one that its last stage stands on (or ``scratch``),
+    ``secrets`` the names of those that it mounts, ``platforms`` those of its
+    ``FROM --platform=``. ``folder`` is the absolute folder behind ``path``.
+    """
 
     path: str
     dockerfile_path: str = "Dockerfile"
     tree: Digest | None = None
     source: SourceLocation | None = field(default=None, compare=False)
+    images: tuple[NamedImage, ...] = field(default=(), compare=False)
+    base: str = field(default="scratch", compare=False)
+    secrets: tuple[str, ...] = field(default=(), compare=False)
+    platforms: tuple[str, ...] = field(default=(), compare=False)
+    folder: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +183,10 @@ class EnvironmentSpec:
     inputs: tuple[str, ...] = field(default=(), compare=False)
     image_path: str | None = field(default=None, compare=False)
     """For ``oci:`` and ``docker-archive:`` the absolute path behind the reference."""
+
+    anonymous: bool = False
+    """Inline in a job or deployment, without a name of its own: its version is the digest
+    of what it is, it is found by that, and lists leave it out (M26)."""
 
     @property
     def kind(self) -> Kind:

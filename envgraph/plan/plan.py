@@ -16,6 +16,7 @@ from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.steps import (
     ACTIONS,
+    BUILT_KINDS,
     LAYER_KINDS,
     Action,
     Step,
@@ -131,6 +132,11 @@ class Plan:
         return any(step.action != "keep" for step in self.steps)
 
     @property
+    def needs_builder(self) -> tuple[Step, ...]:
+        """The steps that a builder has to run."""
+        return tuple(s for s in self.steps if s.kind in BUILT_KINDS and s.action == "build")
+
+    @property
     def applyable(self) -> bool:
         """No environment is in error."""
         return not any(d.severity == "error" for d in self.diagnostics)
@@ -219,6 +225,8 @@ def change_of(target: Target, inventory: Inventory) -> EnvironmentChange:
     latest = inventory.latest.get(target.name)
     taken = inventory.taken.get(target.name, {})
     asked = target.spec.version
+    if asked is not None and target.spec.anonymous:
+        asked = _anonymous_version(target, asked, taken, inventory)
     compared = taken.get(asked) if asked is not None else latest
     changed = () if compared is None else _differences(target, compared, latest, inventory)
     if asked in inventory.deleted.get(target.name, ()) and not set(changed) & IDENTITY:
@@ -278,6 +286,19 @@ def _differences(
     if not changed and said != (spec.description or None, dict(spec.tags)):
         changed.append("metadata")
     return tuple(changed)
+
+
+def _anonymous_version(
+    target: Target, digest: str, taken: Mapping[str, VersionRecord], inventory: Inventory
+) -> str:
+    """The digest itself; ``DIGEST-2``, … where its lock was moved since it was registered."""
+    version, count = digest, 1
+    while (
+        version in taken and set(_differences(target, taken[version], None, inventory)) & IDENTITY
+    ):
+        count += 1
+        version = f"{digest}-{count}"
+    return version
 
 
 def _next_version(taken: Mapping[str, VersionRecord]) -> str:

@@ -17,9 +17,15 @@ from envgraph_store.digest import Digest
 
 Action = Literal["keep", "resolve", "pull", "build", "push", "tag"]
 ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push", "tag")
+BUILT_KINDS: Final = frozenset({"docker-step", "build-context"})
+"""What a builder makes. Pulled images are assembled again from their lock, which cannot
+be done with these: they are built where they are missing."""
 LAYER_KINDS: Final = frozenset(
-    {"root-layer", "docker-step", "conda-package", "pip-package", "layer-group", "activation-layer"}
-)
+    {
+        "root-layer", "docker-step", "build-context", "conda-package", "pip-package",
+        "layer-group", "activation-layer",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,10 @@ def _needed(
     pulls = {
         key: remote[key]
         for key in roots
-        if key in remote and key not in inventory.built and not is_tainted(key)
+        if key in remote
+        and key not in inventory.built
+        and not is_tainted(key)
+        and not any(node.kind in BUILT_KINDS for node in graph.reachable([key]))
     }
     there = set(inventory.built) | _coming(graph, pulls)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError, SourceLocation
 from envgraph.image.nodes import (
@@ -33,6 +33,10 @@ from envgraph.plan.target import LockedTarget, Target
 from envgraph.refresh.observe import Subject
 from envgraph_store import Digest
 
+if TYPE_CHECKING:
+    from envgraph.spec.job_files import UsedReference
+    from envgraph.spec.references import EnvironmentReference
+
 
 class FindsLocks(Protocol):
     """Gives the locks of an environment: :class:`~envgraph.lock.find.LockFinder`, or a rebase."""
@@ -50,6 +54,8 @@ class Loaded:
     specs: tuple[EnvironmentSpec, ...]
     diagnostics: tuple[Diagnostic, ...]
     inputs: tuple[str, ...]
+    references: tuple[UsedReference, ...] = ()
+    """Environments that jobs and deployments name, and no file here defines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +82,25 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
 
     ``names`` keeps only those environments; one that no file defines is a problem.
     """
-    from envgraph.spec import discover, load_environment
+    from envgraph.spec import discover
+    from envgraph.spec.job_files import load_environments
 
-    specs: list[EnvironmentSpec] = []
     problems: list[Diagnostic] = []
     inputs: list[str] = []
-    places: dict[str, str] = {}
+    found = _Found()
+    references: list[UsedReference] = []
     for path in files or discover(config):
-        result = load_environment(Path(path), config)
+        result = load_environments(Path(path), config)
         problems += result.diagnostics
         inputs.append(str(Path(path).absolute()))
         inputs += result.inputs
-        spec = result.spec
-        if spec is None:
-            continue
-        if spec.name in places:
-            problems.append(
-                Diagnostic(
-                    "duplicate-name",
-                    f"the environment {spec.name!r} is defined twice",
-                    f"{places[spec.name]} defines it too",
-                    spec.source or SourceLocation(str(path)),
-                    "give one of them another name",
-                )
-            )
-            continue
-        places[spec.name] = str(path)
-        specs.append(spec)
+        references += result.references
+        problems += found.add(result.specs, str(path))
+    if files and references:
+        references, more, read = _from_workspace(config, found, references)
+        problems += more
+        inputs += read
+    specs = list(found.specs.values())
     if names:
         known = {spec.name for spec in specs}
         problems += [
@@ -111,7 +109,75 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
             if name not in known
         ]
         specs = [spec for spec in specs if spec.name in names]
-    return Loaded(tuple(specs), tuple(problems), tuple(dict.fromkeys(inputs)))
+    return Loaded(tuple(specs), tuple(problems), tuple(dict.fromkeys(inputs)), tuple(references))
+
+
+@dataclass(slots=True)
+class _Found:
+    """Environments by name, and which file each came from."""
+
+    specs: dict[str, EnvironmentSpec] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def add(self, specs: Sequence[EnvironmentSpec], file: str) -> list[Diagnostic]:
+        """Take them in; a second one of a name is a problem, unless both are anonymous."""
+        problems = []
+        for spec in specs:
+            if spec.name not in self.specs:
+                self.specs[spec.name] = spec
+                self.files[spec.name] = file
+            elif not spec.anonymous:
+                problems.append(
+                    Diagnostic(
+                        "duplicate-name",
+                        f"the environment {spec.name!r} is defined twice",
+                        f"{self.files[spec.name]} defines it too",
+                        spec.source or SourceLocation(file),
+                        "give one of them another name",
+                    )
+                )
+        return problems
+
+
+def _from_workspace(
+    config: WorkspaceConfig, found: _Found, references: Sequence[UsedReference]
+) -> tuple[list[UsedReference], list[Diagnostic], list[str]]:
+    """Take in the workspace's own files for names that jobs refer to.
+
+    The references that no file answers, problems of files that do, and what was read. A
+    version that a file does not define (``train:2`` where the file counts up) is looked for
+    among what is registered.
+    """
+    from envgraph.spec import discover, load_environment
+
+    wanted = {used.reference.name for used in references if not used.reference.registry}
+    problems: list[Diagnostic] = []
+    inputs: list[str] = []
+    if wanted - set(found.specs):
+        for path in discover(config):
+            result = load_environment(path, config)
+            inputs += [str(Path(path).absolute()), *result.inputs]
+            spec = result.spec
+            if spec is None or spec.name not in wanted or spec.name in found.specs:
+                continue
+            if any(_answers(spec, used.reference) for used in references):
+                problems += result.diagnostics
+                problems += found.add([spec], str(path))
+    left = [
+        used
+        for used in references
+        if not any(_answers(spec, used.reference) for spec in found.specs.values())
+    ]
+    return left, problems, inputs
+
+
+def _answers(spec: EnvironmentSpec, reference: EnvironmentReference) -> bool:
+    """Whether the file that defines ``spec`` is what the reference means."""
+    if reference.registry or reference.name != spec.name or reference.definition is not None:
+        return False
+    if reference.version is not None:
+        return reference.version == spec.version
+    return reference.label in (None, "latest")
 
 
 def desire(config: WorkspaceConfig, loaded: Loaded, finder: FindsLocks) -> Desired:
@@ -127,10 +193,6 @@ def desire(config: WorkspaceConfig, loaded: Loaded, finder: FindsLocks) -> Desir
         problem: Diagnostic | None = None
         if spec.os_type == "windows":
             problem = _not_linux(spec)
-        elif spec.build is not None:
-            problem = _needs_builder(spec, "its image is built from a Docker build context")
-        elif spec.docker_steps:
-            problem = _needs_builder(spec, "it has docker_steps")
         if problem is not None:
             problems.append(problem)
             continue
@@ -239,15 +301,4 @@ def about_environment(spec: EnvironmentSpec, problem: Diagnostic) -> Diagnostic:
         spec.source,
         problem.hint,
         problem.severity,
-    )
-
-
-def _needs_builder(spec: EnvironmentSpec, why: str) -> Diagnostic:
-    return Diagnostic(
-        "no-builder",
-        f"{spec.name!r} needs a builder: {why}",
-        "this version builds conda and pip packages on a base image; builders come as plugins",
-        spec.source,
-        "move what the steps install into the conda file, or build that image elsewhere"
-        " and name it with `image: oci:PATH`",
     )

@@ -165,8 +165,9 @@ def ask_drift(
             for wanted in _wanted(subject)
             if (found := packages.get((lock.platform, wanted))) is not None
         } | wheels.get((record.environment, record.version, lock.platform), {})
-        base = bases.get(_base_key(subject))
-        locked.append(Locked(record.environment, record.version, lock, base, standings))
+        own, *others = ((base, bases.get(_base_key(subject, base))) for base in lock.bases)
+        images = {base: found for base, found in others if found is not None}
+        locked.append(Locked(record.environment, record.version, lock, own[1], standings, images))
     return DriftReport(
         find_drift(locked, policy, now),
         asking.skipped(),
@@ -183,14 +184,14 @@ def ask_drift(
 _BaseKey = tuple[LockedBase, str | None, str]
 
 
-def _base_key(subject: Subject) -> _BaseKey:
-    return subject.lock.base, _path(subject), subject.lock.platform
+def _base_key(subject: Subject, base: LockedBase) -> _BaseKey:
+    return base, _path(subject, base), subject.lock.platform
 
 
-def _path(subject: Subject) -> str | None:
+def _path(subject: Subject, base: LockedBase) -> str | None:
     """The absolute path behind ``oci:`` or ``docker-archive:``, from the environment's file."""
     spec = subject.spec
-    if spec is None or spec.image != subject.lock.base.reference:
+    if spec is None or spec.image != base.reference:
         return None
     return spec.image_path
 
@@ -200,8 +201,10 @@ def _ask_bases(
 ) -> dict[_BaseKey, BaseStanding]:
     users: dict[_BaseKey, list[str]] = {}
     for subject in subjects:
-        if subject.lock.base.manifest is not None:
-            users.setdefault(_base_key(subject), []).append(subject.record.environment)
+        for base in subject.lock.bases:
+            if base.manifest is not None:
+                key = _base_key(subject, base)
+                users.setdefault(key, []).append(subject.record.environment)
     means: dict[tuple[str, str | None, str], Digest | EnvgraphError | None] = {}
     found = {}
     for (base, path, platform), names in users.items():

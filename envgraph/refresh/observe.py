@@ -11,6 +11,7 @@ from envgraph.history.fold import EnvironmentState
 from envgraph.history.read import image_ref, read_version, state_of, versions
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.nodes import ImageNodes
+from envgraph.image.steps import BUILT_KINDS, BuiltImage, on_built
 from envgraph.lock.pins import Pins
 from envgraph.model.canonical import NodeKey
 from envgraph.model.graph import BuildGraph
@@ -22,6 +23,7 @@ from envgraph.plan.target import Target
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
+STEP_SCHEMA: Final = "envgraph.step/1"
 LAYER_SCHEMA: Final = "envgraph.layer/1"
 IMAGE_SCHEMA: Final = "envgraph.image/1"
 
@@ -30,6 +32,11 @@ def layer_record(layer: StoredLayer, members: Iterable[Digest] = ()) -> dict[str
     """The action record of a node that made a layer."""
     joined = [str(digest) for digest in members]
     return {"schema": LAYER_SCHEMA, "members": joined} | layer.to_json()
+
+
+def step_record(built: BuiltImage, builder: str) -> dict[str, object]:
+    """The action record of a node that a builder made; ``builder`` says which, for people."""
+    return {"schema": STEP_SCHEMA, "builder": builder} | built.to_json()
 
 
 def image_record(manifest: bytes, needs: Iterable[Digest]) -> dict[str, object]:
@@ -66,6 +73,7 @@ class Observer:
         self._store = store
         self._present: dict[Digest, bool] = {}
         self._layers: dict[NodeKey, StoredLayer | None] = {}
+        self._built: dict[NodeKey, BuiltImage] = {}
 
     def look_again(self) -> None:
         """Forget what was absent: it may have been made since. Safe while threads ask."""
@@ -97,6 +105,22 @@ class Observer:
         except (KeyError, ValueError, TypeError):
             return None
         return layer if self.has([layer.digest, layer.paths]) else None
+
+    def built(self, key: NodeKey) -> BuiltImage | None:
+        """What a builder made for a node, when its config and layers are there."""
+        if key in self._built:
+            return self._built[key]
+        record = self._store.actions.get(str(key))
+        if record is None or record.get("schema") != STEP_SCHEMA:
+            return None
+        try:
+            found = BuiltImage.from_json(record)
+        except (KeyError, ValueError, TypeError):
+            return None
+        if not self.has(found.blobs):
+            return None
+        self._built[key] = found
+        return found
 
     def image(self, key: NodeKey) -> Digest | None:
         """The manifest (or index) that a node made, when everything below it is there."""
@@ -162,6 +186,9 @@ def observe(
         elif node.base is not None:
             if observer.base(node.base):
                 built.add(key)
+        elif node.kind in BUILT_KINDS:
+            if observer.built(key) is not None:
+                built.add(key)
         elif (layer := observer.layer(key)) is not None:
             built.add(key)
             if node.package is not None and layer.content.post_link_scripts:
@@ -193,9 +220,15 @@ def observe(
 def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | None:
     """The digest of an image whose layers are all known: nothing is written for it."""
     layers = [observer.layer(key) for key in subject.nodes.layers]
-    base = subject.lock.base
+    lock = subject.lock
     if any(layer is None for layer in layers):
         return None
+    if subject.nodes.built:
+        below = observer.built(subject.nodes.built[-1])
+        if below is None:
+            return None
+        lock = on_built(lock, below)
+    base = lock.base
     config = None
     if base.config is not None:
         config = subject.documents.get(base.config)
@@ -204,7 +237,7 @@ def _predict(store: Store, observer: Observer, subject: Subject) -> Digest | Non
         config = config or store.blobs.read(base.config)
     known = [layer for layer in layers if layer is not None]
     options = subject.nodes.options
-    return assemble_image(subject.lock, subject.runtime, known, config, options).digest
+    return assemble_image(lock, subject.runtime, known, config, options).digest
 
 
 @dataclass(slots=True)

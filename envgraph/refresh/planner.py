@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +72,13 @@ class Planner:
         now: datetime,
         mapper: Mapper,
         remarks: Sequence[Diagnostic] = (),
+        who_builds: Callable[[Plan], Sequence[Diagnostic]] = lambda plan: (),
     ) -> None:
-        """Bind the parts; ``remarks`` are on envgraph.yaml and go into every plan."""
+        """Bind the parts; ``remarks`` are on envgraph.yaml and go into every plan.
+
+        ``who_builds`` says what a plan's steps need of a builder, and whether it is there.
+        """
+        self._who_builds = who_builds
         self._config = config
         self._store = store
         self._registry = registry
@@ -166,6 +171,11 @@ class Planner:
         again: bool = False,
     ) -> Planned:
         desired = desire(self._config, loaded, finder)
+        missing: list[Diagnostic] = []
+        if loaded.references:
+            from envgraph.refresh.references import missing_references
+
+            missing = missing_references(self._config, self._store, loaded.references)
         inventory = observe(
             self._store,
             self._config.id,
@@ -180,8 +190,10 @@ class Planner:
             desired.graph,
             inventory,
             replace=question.replace,
-            diagnostics=(*self._remarks, *desired.diagnostics, *remarks),
+            diagnostics=(*self._remarks, *desired.diagnostics, *missing, *remarks),
         )
+        said = self._who_builds(plan)
+        plan = replace(plan, diagnostics=(*plan.diagnostics, *said)) if said else plan
         own = self._config.file or str(Path(self._config.root) / "envgraph.yaml")
         inputs = tuple(dict.fromkeys([own, *desired.inputs]))
         return Planned(plan, question, desired, inputs, again)
@@ -239,9 +251,10 @@ def _has_moving_bases(planned: Planned) -> bool:
     from envgraph.lock.follow import moving_tag
 
     return any(
-        moving_tag(locked.lock.base) is not None
+        moving_tag(base) is not None
         for target in planned.desired.targets
         for locked in target.platforms.values()
+        for base in (locked.lock.base, *locked.lock.images.values())
     )
 
 

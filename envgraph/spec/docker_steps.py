@@ -9,8 +9,10 @@ import re
 from typing import Final
 
 from envgraph.errors import EnvgraphError, SourceLocation
-from envgraph.model.spec import CopiedInput, DockerStep
+from envgraph.model.reference import BadReferenceError, parse_registry_reference
+from envgraph.model.spec import CopiedInput, DockerStep, NamedImage
 from envgraph.spec import paths
+from envgraph.spec.dockerfile import step_images, step_secrets
 from envgraph.spec.nodes import ListNode, MapNode, ScalarNode, described
 from envgraph.spec.problems import nearest, place, quoted
 from envgraph.spec.reading import Reading
@@ -79,7 +81,21 @@ def _read_step(
     inputs: tuple[CopiedInput, ...] = ()
     if word in ("COPY", "ADD"):
         inputs = _copied(word, rest, reading, source, folder)
-    return DockerStep(f"{word} {rest}", inputs, source)
+    text = f"{word} {rest}"
+    images = _images(text, reading, source)
+    secrets = tuple(step_secrets(text))
+    return DockerStep(text, inputs, source, images, secrets, paths.absolute(folder))
+
+
+def _images(text: str, reading: Reading, source: SourceLocation) -> tuple[NamedImage, ...]:
+    """The images that a step reads from; there are no stages here that it could mean."""
+    found = []
+    for name in step_images(text):
+        try:
+            found.append(NamedImage(name, str(parse_registry_reference(name)), source))
+        except BadReferenceError as error:
+            reading.problems.add("image-reference", f"{quoted(name)}: {error}", source)
+    return tuple(found)
 
 
 def _copied(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from typing import Final, Literal
 
 from envgraph.errors import EnvgraphError
@@ -200,7 +201,32 @@ class _EnvironmentReader:
                 "missing-dockerfile", f"there is no {dockerfile} in {path}",
                 node.get("dockerfile_path") or node.get("path"),
             )  # fmt: skip
-        return BuildSpec(path, dockerfile, tree.digest, source)
+            return BuildSpec(path, dockerfile, tree.digest, source, folder=paths.absolute(folder))
+        return self.dockerfile(
+            BuildSpec(path, dockerfile, tree.digest, source, folder=paths.absolute(folder)), folder
+        )
+
+    def dockerfile(self, build: BuildSpec, folder: str) -> BuildSpec:
+        """The same with what its Dockerfile names."""
+        from envgraph.spec.dockerfile import read_dockerfile
+
+        file = paths.joined(folder, build.dockerfile_path)
+        data = self.reading.read(file, build.source, "build.dockerfile_path")
+        if data is None:
+            return build
+        problems = Problems()
+        try:
+            facts = read_dockerfile(data, file, problems)
+        except EnvgraphError as error:
+            self.problems.take(error, build.source)
+            return build
+        for found in problems.result():
+            self.problems.add(found.code, found.summary, found.source, hint=found.hint,
+                              detail=found.detail, severity=found.severity)  # fmt: skip
+        if facts is None:
+            return build
+        return replace(build, images=facts.images, base=facts.base, secrets=facts.secrets,
+                       platforms=facts.platforms)  # fmt: skip
 
     def conda(self, root: MapNode) -> CondaSpec | None:
         node = root.get("conda_file")

@@ -12,6 +12,8 @@ from envgraph.errors import Diagnostic, EnvgraphError, SourceLocation
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.spec import kinds, paths
+from envgraph.spec.assets import filled, load_asset
+from envgraph.spec.keys import check_user_keys
 from envgraph.spec.kinds import FileKind
 from envgraph.spec.load import environment_from_tree
 from envgraph.spec.nodes import MapNode, Node
@@ -106,7 +108,7 @@ class _Judge:
         text = decode(data, self.file, self.problems)
         if text is None:
             return kinds.UNKNOWN, ""
-        return self.by_text(text) or self.by_tree(text)
+        return self.by_text(text) or self.by_tree(filled(text, self.file, self.reading))
 
     def by_text(self, text: str) -> tuple[FileKind, str] | None:
         """Kinds that are no YAML, or too large to be read as such for a first look."""
@@ -197,11 +199,15 @@ class _Judge:
             if spec is not None and kind is kinds.ENVIRONMENT:
                 self.base(spec, place(self.file, root.get("image")))
         elif kind in _WITH_ENVIRONMENTS:
+            check_user_keys(root, kind, self.reading, self.file)
             self.uses = read_uses(root, self.reading, self.file)
             for use in self.uses:
                 if use.inline is not None:
                     self.base(use.inline, use.source)
             return kind, self.used()
+        elif kind is kinds.ASSET and (root.text("type") or "").lower() == "environment":
+            spec = load_asset(self.file, root, self.config, self.reading)
+            return kind, kind.hint if spec is None else f"it is the environment {spec.name!r}"
         elif kind is kinds.UNKNOWN:
             self.unknown(root)
         elif kind is kinds.WORKSPACE and self.name != FILE_NAME:

@@ -61,12 +61,18 @@ def load_environment(path: Path | str, config: WorkspaceConfig | None = None) ->
 
 
 def _load(file: str, config: WorkspaceConfig, reading: Reading) -> EnvironmentSpec | None:
-    from envgraph.spec.yaml_text import load_yaml
+    from envgraph.spec.assets import filled
+    from envgraph.spec.text import decode
+    from envgraph.spec.yaml_text import compose
 
     data = reading.read(file, SourceLocation(file), "")
     if data is None:
         return None
-    root, text = load_yaml(data, file, reading.problems)
+    text = decode(data, file, reading.problems)
+    if text is None:
+        return None
+    text = filled(text, file, reading)
+    root = compose(text, file, reading.problems)
     if root is None:
         return None
     return environment_from_tree(root, text, file, config, reading)
@@ -76,6 +82,7 @@ def environment_from_tree(
     root: Node, text: str, file: str, config: WorkspaceConfig, reading: Reading
 ) -> EnvironmentSpec | None:
     """A file's tree → its environment, whichever of the two shapes it has."""
+    from envgraph.spec.assets import without_auto
     from envgraph.spec.environment_file import parse_environment
     from envgraph.spec.kinds import kind_of_tree
     from envgraph.spec.templates import find_templates
@@ -101,7 +108,9 @@ def environment_from_tree(
             hint=kind.hint,
         )
         return None
-    return parse_environment(root, reading, file, reserved=config.reserved_prefixes)
+    tree = without_auto(root)
+    assert isinstance(tree, MapNode)
+    return parse_environment(tree, reading, file, reserved=config.reserved_prefixes)
 
 
 def _plain_conda(

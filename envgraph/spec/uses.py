@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,8 @@ from envgraph.spec.references import (
 from envgraph.spec.templates import find_templates, has_template, template_problem
 from envgraph.spec.yaml_text import load_yaml
 
+_FILES: Final = frozenset({"component", "trial", "create_job"})
+_LOCAL_FILE: Final = re.compile(r"(?!azureml:|https?:|git)\S.*\.ya?ml", re.IGNORECASE)
 _NOT_BELOW: Final = frozenset(
     {
         "inputs", "outputs", "tags", "properties", "environment_variables", "resources",
@@ -61,13 +64,66 @@ def environment_nodes(root: Node) -> list[tuple[str, Node]]:
 
 
 def read_uses(root: Node, reading: Reading, file: str) -> tuple[EnvironmentUse, ...]:
-    """Read and check every environment of a file; problems go to ``reading``."""
-    uses = []
-    for where, node in environment_nodes(root):
-        use = _read_use(where, node, reading, file)
-        if use is not None:
-            uses.append(use)
+    """Read and check every environment of a file; problems go to ``reading``.
+
+    Those of local components, trials and jobs that it names come after its own.
+    """
+    uses: list[EnvironmentUse] = []
+    waiting: list[tuple[str, Node, str]] = [("", root, file)]
+    seen = {paths.absolute(file)}
+    while waiting:
+        outer, tree, path = waiting.pop(0)
+        for where, node in environment_nodes(tree):
+            use = _read_use(outer + where, node, reading, path)
+            if use is not None:
+                uses.append(use)
+        for where, node in _files_in(tree):
+            below = _follow(outer + where, node, reading, path, seen)
+            if below is not None:
+                waiting.append((f"{outer}{where}.", *below))
     return tuple(uses)
+
+
+def _files_in(root: Node) -> list[tuple[str, ScalarNode]]:
+    """Every local YAML file that is named as a component, trial or job."""
+    found: list[tuple[str, ScalarNode]] = []
+    stack: list[tuple[str, Node]] = [("", root)]
+    seen: set[int] = set()
+    while stack:
+        where, node = stack.pop()
+        if id(node) in seen or isinstance(node, ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, ListNode):
+            stack += [(f"{where}[{i}]", item) for i, item in enumerate(node.items)]
+            continue
+        for key, value in node:
+            path = f"{where}.{key.value}" if where else key.value
+            if key.value in _FILES and isinstance(value, ScalarNode):
+                if _LOCAL_FILE.fullmatch(value.value.strip()):
+                    found.append((path, value))
+            elif key.value not in _NOT_BELOW and key.value != "environment":
+                stack.append((path, value))
+    return sorted(found, key=lambda item: (item[1].line, item[1].column))
+
+
+def _follow(
+    where: str, node: ScalarNode, reading: Reading, file: str, seen: set[str]
+) -> tuple[Node, str] | None:
+    """The tree and path of a named file; each file is read once."""
+    text = node.value.strip()
+    if has_template(text) or "${{" in text:
+        return None
+    text = text.removeprefix("file:").removeprefix("//")
+    path = paths.joined(paths.folder_of(file), text)
+    if paths.absolute(path) in seen:
+        return None
+    seen.add(paths.absolute(path))
+    data = reading.read(path, place(file, node), where)
+    if data is None:
+        return None
+    tree, _ = load_yaml(data, path, reading.problems)
+    return None if tree is None else (tree, path)
 
 
 def _read_use(where: str, node: Node, reading: Reading, file: str) -> EnvironmentUse | None:

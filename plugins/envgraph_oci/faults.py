@@ -96,6 +96,10 @@ def of_status(
         code = "registry-unsupported"
     elif status in (408, 425, 429) or status >= 500:
         code, retryable = "registry-down", True
+    elif "MANIFEST_BLOB_UNKNOWN" in words:
+        # It said that it has the blob. docker-registry loses sight of one for a moment while
+        # somebody else pushes it too; registries of many machines may lag behind themselves.
+        retryable = True
     elif status == 413:
         hint = "something before the registry limits what is sent at once: `upload: chunked`"
     if html and code == "registry-answer":

@@ -180,7 +180,7 @@ def test_version(applied: Cli) -> None:
     "line",
     [
         "show nothing", "plan nowhere.yml", "plan --nonsense", "nonsense", "run train",
-        "export train --format pylock", "store", "lock nowhere.yml", "validate nowhere.yml",
+        "export train --format nonsense", "store", "lock nowhere.yml", "validate nowhere.yml",
         "", "apply nowhere.yml", "-C nowhere list", "graph nothing", "run nothing -- true",
     ],
 )  # fmt: skip

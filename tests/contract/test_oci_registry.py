@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from envgraph.api import Registry, Repository
+from envgraph.registry.remotes import Remote
 from envgraph.registry.retrying import Policy, RetryingRepository
 from envgraph.testing.registry.contract import RegistryContract
 from envgraph.testing.registry.scripted import ScriptedRegistry
@@ -34,6 +35,11 @@ class TestDockerRegistry(RegistryContract):
         policy = Policy(tries=1000, sleep=lambda seconds: None)
         patient = RetryingRepository(repository, policy)
         super().test_two_writers_move_one_tag_and_readers_see_one_of_both(patient)
+
+    def test_many_threads_begin_one_repository(self, registry: Registry, name: str) -> None:
+        """It loses sight of a blob while another thread pushes it; the host tries again."""
+        policy = Policy(tries=1000, sleep=lambda seconds: None)
+        super().test_many_threads_begin_one_repository(Remote("", registry, policy), name)
 
     @pytest.fixture
     def registry(self, running: str) -> Iterator[Registry]:

@@ -19,7 +19,13 @@ from envgraph.model.identity import (
     pin_key,
     runtime_digest,
 )
-from envgraph.model.locked import BaseLayer, LockedBase, LockedEnvironment, LockedPackage
+from envgraph.model.locked import (
+    BaseLayer,
+    LockedBase,
+    LockedContext,
+    LockedEnvironment,
+    LockedPackage,
+)
 from envgraph.model.spec import (
     BuildSpec,
     CondaSpec,
@@ -73,6 +79,11 @@ EXPECTED: Mapping[str, set[str]] = {
     "build.dockerfile_path": {"definition"},
     "build.tree": {"definition"},
     "build.source": set(),
+    "build.images": set(),  # what the Dockerfile says is in the tree
+    "build.base": set(),
+    "build.secrets": set(),
+    "build.platforms": set(),
+    "build.folder": set(),
     "conda.name": set(),
     "conda.channels": {"definition"},
     "conda.dependencies[0].text": {"definition"},
@@ -93,6 +104,9 @@ EXPECTED: Mapping[str, set[str]] = {
     "docker_steps[0].inputs[0].path": {"definition"},
     "docker_steps[0].inputs[0].tree": {"definition"},
     "docker_steps[0].source": set(),
+    "docker_steps[0].images": set(),  # the instruction says it
+    "docker_steps[0].secrets": set(),
+    "docker_steps[0].folder": set(),
     "environment_variables": {"runtime"},
     "inference_config.liveness_route.port": {"runtime"},
     "inference_config.liveness_route.path": {"runtime"},
@@ -109,6 +123,7 @@ EXPECTED: Mapping[str, set[str]] = {
     "source": set(),
     "inputs": set(),
     "image_path": set(),
+    "anonymous": set(),  # how it is found, not what it is
 }
 
 
@@ -207,10 +222,30 @@ def test_a_package_is_its_bytes_and_not_its_address(name: str) -> None:
     [
         ("definition", False), ("pin_key", False), ("platform", True), ("base.reference", False),
         ("base.manifest", True), ("base.manifest_media_type", False), ("base.config", False),
-        ("steps", True), ("created", False), ("solver", False),
+        ("steps", True), ("created", False), ("solver", False), ("images", True), ("context", True),
     ],
 )  # fmt: skip
 def test_a_lock_is_what_it_resolved_to(path: str, counts: bool) -> None:
+    if path == "images":
+        other = replace(LOCK, images={"python:3": LOCK.base})
+        assert lock_identity(other) != lock_identity(LOCK)
+        assert lock_identity(replace(other, images={"python:3": LockedBase("r", B)})) not in (
+            lock_identity(LOCK), lock_identity(other),
+        )  # fmt: skip
+        return
+    if path == "context":
+        seen = {
+            lock_identity(replace(LOCK, context=context))
+            for context in (
+                None,
+                LockedContext(A, "Dockerfile"),
+                LockedContext(B, "Dockerfile"),
+                LockedContext(A, "other"),
+                LockedContext(A, "Dockerfile", {"V": "1"}),
+            )
+        }
+        assert len(seen) == 5
+        return
     assert (lock_identity(with_change(LOCK, path)) != lock_identity(LOCK)) is counts
 
 

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from envgraph.workspace import Workspace
 
 FORMATS: Final = (
-    "conda-lock", "explicit", "requirements", "pylock", "oci", "cyclonedx", "spdx",
+    "conda-lock", "explicit", "requirements", "pylock", "dockerfile", "oci", "cyclonedx", "spdx",
 )  # fmt: skip
-LATER: Final = ("dockerfile",)
 
 SIGNATURE: Final = Signature(
     operands=(REFERENCE,),
@@ -32,7 +31,9 @@ SIGNATURE: Final = Signature(
     notes=(
         "conda-lock: all platforms, conda and pip packages. explicit: conda packages with their "
         "sha256, for conda 24.9 and newer. requirements, pylock: pip packages with their hashes. "
-        "cyclonedx and spdx: a bill of materials (JSON) that knows conda packages. oci: the "
+        "cyclonedx and spdx: a bill of materials (JSON) that knows conda packages. "
+        "dockerfile: the same packages on the same base by digest, for any builder; it needs the "
+        "channels and a micromamba image (--build-arg INSTALLER=…). oci: the "
         "image, as a folder or (when PATH ends in .tar) as an archive that skopeo, podman and "
         "`docker load` read.",
     ),
@@ -59,12 +60,6 @@ def read(values: Values) -> Arguments:
     if chosen is None:
         raise UsageError(
             "export needs --format", hint=f"one of {', '.join(FORMATS)}", code="no-format"
-        )
-    if chosen in LATER:
-        raise UsageError(
-            f"this version of envgraph does not write {chosen} yet",
-            hint=f"it writes {', '.join(FORMATS)}",
-            code="format-not-here",
         )
     if chosen not in FORMATS:
         raise UsageError(
@@ -120,6 +115,11 @@ def _document(arguments: Arguments, record: VersionRecord, workspace: Workspace)
         from envgraph.interchange.cyclonedx import cyclonedx
 
         return cyclonedx(lock, record.environment, record.version)
+    if arguments.format == "dockerfile":
+        from envgraph.history.describe import variables_of
+        from envgraph.interchange.dockerfile import dockerfile
+
+        return dockerfile(lock, title, variables_of(workspace.store, record))
     if arguments.format == "spdx":
         from envgraph.interchange.spdx import spdx
 

@@ -163,6 +163,19 @@ def test_the_registry_s_own_words_are_kept(
     assert caught.value.diagnostics[0].detail == "no such project"
 
 
+def test_a_registry_that_lost_sight_of_a_blob_is_asked_again(
+    server: ScriptedRegistry, repository: OciRepository
+) -> None:
+    """docker-registry 2.8.2 says so while somebody else pushes the same blob."""
+    data = manifest(repository)
+    words = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
+    server.script("PUT", "/manifests/", Reply(400, body=json.dumps(words).encode()))
+    with pytest.raises(RegistryError) as caught:
+        repository.put_manifest("1", data, OCI_IMAGE_MANIFEST)
+    assert caught.value.retryable
+    assert repository.put_manifest("1", data, OCI_IMAGE_MANIFEST) == Digest.of(data)
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"errors": 3}', b'{"errors": [3, {}]}', b"[" * 60_000, b"\xff"]
 )

@@ -1,0 +1,175 @@
+"""The builder of a workspace: chosen, asked what it can do, and opened when it is needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from envgraph.api.builder import Builder, BuilderError, BuilderPlugin, Capabilities
+from envgraph.api.registry import PluginContext
+from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
+from envgraph.model.config import Provider, WorkspaceConfig
+
+if TYPE_CHECKING:
+    from envgraph.plugins import Plugins
+
+AUTO: Final = "auto"
+_FIRST: Final = ("buildkit", "buildah")
+"""The order of ``auto``; builders of other plugins come after these, by name."""
+
+_TIMEOUT: Final = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBuilder:
+    """A builder that answered. ``why`` says why it is this one, in half a sentence."""
+
+    name: str
+    builder: Builder
+    capabilities: Capabilities
+    why: str
+
+    @property
+    def title(self) -> str:
+        """What it calls itself, with the version of what is behind it."""
+        version = self.capabilities.version
+        return f"{self.builder.title} ({version})" if version else self.builder.title
+
+
+class Builders:
+    """What ``builder:`` of envgraph.yaml means here; nothing is opened before it is asked.
+
+    Safe for threads. With ``offline`` a builder is reached over unix sockets only.
+    """
+
+    def __init__(
+        self, config: WorkspaceConfig, plugins: Callable[[], Plugins], *, offline: bool
+    ) -> None:
+        """Bind the parts."""
+        self._config = config
+        self._plugins = plugins
+        self._offline = offline
+        self._stack = ExitStack()
+        self._lock = threading.RLock()
+        self._answer: ChosenBuilder | EnvgraphError | None = None
+
+    @property
+    def timeout(self) -> float | None:
+        """``builder: {timeout: SECONDS}``: how long one step may take; None: no end."""
+        value = self._config.builder.options.get(_TIMEOUT)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError("builder.timeout must be a whole number of seconds", code="option")
+        return float(value)
+
+    def chosen(self) -> ChosenBuilder:
+        """The builder; it has answered. PlatformError ``no-builder`` says what was tried.
+
+        What was found once holds until :meth:`close`, and so does that there is none.
+        """
+        with self._lock:
+            if self._answer is None:
+                try:
+                    self._answer = self._choose()
+                except EnvgraphError as error:
+                    self._answer = error
+            if isinstance(self._answer, EnvgraphError):
+                raise type(self._answer)(self._answer.diagnostics)
+            return self._answer
+
+    def close(self) -> None:
+        """Close what was opened."""
+        with self._lock:
+            self._answer = None
+            self._stack.close()
+
+    def _choose(self) -> ChosenBuilder:
+        provider = self._config.builder
+        plugins = self._plugins()
+        if provider.type != AUTO:
+            plugin = plugins.builder(provider.type)
+            try:
+                return self._opened(plugin, provider, "`builder:` of envgraph.yaml names it")
+            except BuilderError as error:
+                raise _none([(provider.type, error)], named=True) from error
+        tried: list[tuple[str, EnvgraphError]] = []
+        others = sorted(name for name in plugins.builders if name not in _FIRST)
+        for name in (*(n for n in _FIRST if n in plugins.builders), *others):
+            missing = " and ".join(f"{other} did not answer" for other, _ in tried)
+            try:
+                return self._opened(plugins.builder(name), provider, missing or "it answered first")
+            except EnvgraphError as error:
+                tried.append((name, error))
+        raise _none(tried, named=False)
+
+    def _opened(self, plugin: BuilderPlugin, provider: Provider, why: str) -> ChosenBuilder:
+        from envgraph.plugins import isolated, options_of
+
+        given = {k: v for k, v in provider.options.items() if k != _TIMEOUT}
+        options: Any = options_of(plugin, Provider(provider.type, given), "builder")
+        if self._offline and plugin.connects(options):
+            raise BuilderError(
+                f"{plugin.name} would be reached over a network, and --offline opens no connection",
+                code="offline",
+                hint="name a unix socket, or build without --offline",
+            )
+        context = PluginContext(
+            self._config.root, self._plugins().credentials, self._config.secrets
+        )
+        with isolated(f"a builder of type {plugin.name} cannot be opened"), ExitStack() as stack:
+            builder = stack.enter_context(plugin.open(options, context))
+            found = ChosenBuilder(plugin.name, builder, builder.capabilities(), why)
+            self._stack.enter_context(stack.pop_all())
+        return found
+
+
+def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> PlatformError:
+    """The one error where no builder is there: everything that was tried, and why not."""
+    found = list(tried)
+    lines = [f"{name}: {d.summary}" for name, error in found for d in error.diagnostics]
+    hints = [d.hint for _, error in found for d in error.diagnostics if d.hint]
+    return PlatformError(
+        f"the builder {found[0][0]} cannot be used"
+        if named and found
+        else "no builder is there for docker steps and build contexts",
+        code="no-builder",
+        detail="\n".join(lines) if lines else "no plugin offers one",
+        hint=hints[-1]
+        if hints
+        else "start a BuildKit (BUILDKIT_HOST, DOCKER_HOST), or install buildah",
+    )
+
+
+def missing_builder(builders: Builders, names: Iterable[str]) -> EnvgraphError | None:
+    """Why these environments cannot be built; None where a builder is there."""
+    try:
+        builders.chosen()
+    except EnvgraphError as error:
+        [first, *_] = error.diagnostics
+        who = ", ".join(sorted(set(names)))
+        return BuildError(replace(first, summary=f"{who}: {first.summary}", severity="error"))
+    return None
+
+
+def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diagnostic:
+    """What a plan says about its builder: which and why, or that none is there."""
+    who = ", ".join(sorted(set(names)))
+    needs = f"{steps} step{' needs' if steps == 1 else 's need'} a builder"
+    try:
+        chosen = builders.chosen()
+    except EnvgraphError as error:
+        [first, *_] = error.diagnostics
+        return Diagnostic(
+            first.code,
+            f"{needs} ({who}): {first.summary}",
+            first.detail,
+            hint=first.hint,
+            severity="warning",
+        )
+    return Diagnostic(
+        "builder", f"{needs} ({who}): {chosen.title}, since {chosen.why}", severity="info"
+    )

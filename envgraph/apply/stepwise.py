@@ -1,0 +1,421 @@
+"""How a builder makes one node: the request, and what is kept of the answer.
+
+Each docker step is one request on the result of the step before, so whatever was built
+before is not built again, for any environment and by any builder, and a step that fails
+leaves those before it. ``ARG`` and ``SHELL`` say something about the instructions after
+them which no image carries: they are sent along with each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from envgraph.api.builder import (
+    Base,
+    BuilderError,
+    BuildRequest,
+    BuildResult,
+    Dockerfile,
+    Instruction,
+    Layer,
+    SecretReader,
+    Steps,
+)
+from envgraph.api.events import Event
+from envgraph.apply.builders import Builders, ChosenBuilder
+from envgraph.apply.contexts import build_context, step_context
+from envgraph.apply.redact import Redactor
+from envgraph.errors import (
+    BuildError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    SourceLocation,
+)
+from envgraph.image.compress import FRAME, default_compression
+from envgraph.image.manifest import image_manifest
+from envgraph.image.steps import STEP_EPOCH, BuiltImage
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.locked import BaseLayer, LockedBase
+from envgraph.model.nodes import Node
+from envgraph.model.oci import (
+    DOCUMENT_LIMIT,
+    OCI_IMAGE_MANIFEST,
+    Descriptor,
+    document_bytes,
+    oci_platform,
+    read_config,
+)
+from envgraph.model.reference import RegistryReference, parse_reference
+from envgraph.model.spec import BuildSpec, DockerStep
+from envgraph.refresh.observe import Observer, Subject, step_record
+from envgraph_store import Digest, Store, Transaction
+
+if TYPE_CHECKING:
+    from envgraph.api.builder import Cancel
+    from envgraph.lock.registry_bases import RegistryBases
+
+_SENT_ALONG: Final = ("ARG", "SHELL")
+_LAST_LINES: Final = 20
+"""Lines of a failed step's output that an error shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeImage:
+    """What a node became, and what was written for it."""
+
+    built: BuiltImage
+    layers: int
+    bytes: int
+
+
+class StepMaker:
+    """Makes docker steps and build contexts; every method may be called from any thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: WorkspaceConfig,
+        builders: Builders,
+        bases: Callable[[], RegistryBases] | None,
+        *,
+        offline: bool,
+        on_event: Callable[[Event], None],
+        cancel: Cancel,
+    ) -> None:
+        """Bind the parts; opens nothing."""
+        self._store = store
+        self._config = config
+        self._builders = builders
+        self._bases = bases
+        self._offline = offline
+        self._on_event = on_event
+        self._cancel = cancel
+
+    def make(
+        self, node: Node, subject: Subject, observer: Observer, batch: Transaction
+    ) -> MadeImage:
+        """Build one node into ``batch``. BuilderError and BuildError as diagnostics say."""
+        if node.kind == "build-context":
+            return self._context(node, subject, batch)
+        return self._step(node, subject, observer, batch)
+
+    # -- requests --------------------------------------------------------
+
+    def _step(
+        self, node: Node, subject: Subject, observer: Observer, batch: Transaction
+    ) -> MadeImage:
+        steps = subject.spec.docker_steps
+        index = subject.nodes.built.index(node.key)
+        step = steps[index]
+        below = self._below(subject, index, observer)
+        if _word(step) == "ARG" and below is not None:
+            base = subject.lock.base
+            before = None if index == 0 else observer.built(subject.nodes.built[index - 1])
+            same = before or BuiltImage(below.config or Digest.of(b""), (), len(base.layers))
+            batch.put_action(str(node.key), step_record(same, "nobody: it changes no image"))
+            return MadeImage(same, 0, 0)
+        along = [s for s in steps[:index] if _word(s) in _SENT_ALONG]
+        instructions = tuple(Instruction(s.instruction, s.source) for s in (*along, step))
+        images = {image.text: self._named(subject.lock.images[image.text]) for image in step.images}
+        context = None
+        if step.folder:
+            context = step_context(Path(step.folder), step.inputs, step.source)
+        standing = None if below is None else self._base(below, subject.lock.base, index == 0)
+        redactor = Redactor()
+        request = BuildRequest(
+            platform=_platform(subject),
+            recipe=Steps(standing, instructions, images),
+            context=context,
+            secrets=self._secrets(step.secrets, step, redactor),
+            epoch=STEP_EPOCH,
+            network=not self._offline,
+            timeout=self._builders.timeout,
+        )
+        started = below or subject.lock.base
+        with self._run(node, request, redactor, step) as (chosen, result):
+            return self._keep(node, result, chosen, subject.lock.base, started, len(along), batch)
+
+    def _context(self, node: Node, subject: Subject, batch: Transaction) -> MadeImage:
+        build, lock = subject.spec.build, subject.lock
+        if build is None or lock.context is None:
+            raise BuildError(f"{node.name} is no build context")
+        tree, folder = lock.context.tree, Path(build.folder)
+        context = build_context(folder, build.dockerfile_path, tree, build.source)
+        with context.open(build.dockerfile_path) as stream:
+            data = stream.read()
+        redactor = Redactor()
+        request = BuildRequest(
+            platform=_platform(subject),
+            recipe=Dockerfile(
+                data,
+                build.dockerfile_path,
+                {text: self._named(base) for text, base in lock.images.items()},
+            ),
+            context=context,
+            arguments=lock.context.arguments,
+            secrets=self._secrets(build.secrets, build, redactor),
+            epoch=STEP_EPOCH,
+            network=not self._offline,
+            timeout=self._builders.timeout,
+        )
+        with self._run(node, request, redactor, build) as (chosen, result):
+            return self._keep(node, result, chosen, lock.base, lock.base, 0, batch)
+
+    def _below(self, subject: Subject, index: int, observer: Observer) -> LockedBase | None:
+        """What a step stands on; None is ``scratch``."""
+        base = subject.lock.base
+        if index == 0:
+            return None if base.is_scratch else base
+        before = observer.built(subject.nodes.built[index - 1])
+        if before is None:
+            raise IntegrityError(
+                "the step before is gone from the store", hint="plan again: it will be built anew"
+            )
+        return before.below(base)
+
+    def _named(self, base: LockedBase) -> Base:
+        return self._base(base, base, True)
+
+    def _base(self, base: LockedBase, locked: LockedBase, is_locked: bool) -> Base:
+        """A base for a builder: by digest where a registry has it, and as blobs in any case."""
+        pull = ""
+        if is_locked and base.manifest is not None:
+            data = self._store.blobs.read(base.manifest, DOCUMENT_LIMIT)
+            manifest = Descriptor(base.manifest_media_type, base.manifest, len(data))
+            if base.in_registry and not self._offline:
+                reference = parse_reference(base.reference)
+                if isinstance(reference, RegistryReference):
+                    pull = f"{reference.domain}/{reference.repository}"
+        else:
+            assert base.config is not None
+            size = self._store.blobs.size(base.config)
+            config = Descriptor("application/vnd.oci.image.config.v1+json", base.config, size)
+            data = image_manifest(config, base.layers, [])
+            manifest = Descriptor(OCI_IMAGE_MANIFEST, Digest.of(data), len(data))
+        opener = partial(self._open_blob, {manifest.digest: data}, locked)
+        layers = tuple(
+            Layer(Descriptor(item.media_type, item.digest, item.size), item.diff_id)
+            for item in base.layers
+        )
+        return Base(base.reference, manifest, layers, pull, opener)
+
+    @contextmanager
+    def _open_blob(
+        self, documents: Mapping[Digest, bytes], locked: LockedBase, digest: Digest
+    ) -> Iterator[BinaryIO]:
+        if digest in documents:
+            yield io.BytesIO(documents[digest])
+        elif self._store.blobs.has(digest):
+            with self._store.blobs.open(digest) as stream:
+                yield stream
+        else:
+            layer = next((item for item in locked.layers if item.digest == digest), None)
+            if layer is None or self._bases is None:
+                raise NotFoundError(f"{digest} is not in the store")
+            with self._bases().open_layer(locked, layer) as stream:
+                yield stream
+
+    def _secrets(
+        self, names: Sequence[str], where: DockerStep | BuildSpec, redactor: Redactor
+    ) -> dict[str, SecretReader]:
+        found: dict[str, SecretReader] = {}
+        for name in names:
+            reference = self._config.secrets.get(name)
+            if reference is None:
+                raise InputError(
+                    f"the step mounts the secret {name!r}, and envgraph.yaml has none of that name",
+                    code="no-secret",
+                    source=where.source,
+                    hint=f"secrets: {{{name}: env:VARIABLE}}, or file:PATH",
+                )
+            found[name] = partial(_read_secret, name, reference, redactor)
+        return found
+
+    # -- running ---------------------------------------------------------
+
+    @contextmanager
+    def _run(
+        self, node: Node, request: BuildRequest, redactor: Redactor, where: DockerStep | BuildSpec
+    ) -> Iterator[tuple[ChosenBuilder, BuildResult]]:
+        chosen = self._builders.chosen()
+
+        def on_event(event: Event) -> None:
+            if event.kind != "message" or not event.text.strip():
+                return
+            text = redactor.clean(event.text)
+            self._on_event(Event("message", str(node.key), node.kind, node.name, text=text))
+
+        try:
+            with chosen.builder.build(request, on_event, self._cancel) as result:
+                yield chosen, result
+        except BuilderError as error:
+            raise _explained(error, node, where, redactor) from error
+
+    # -- results ---------------------------------------------------------
+
+    def _keep(
+        self,
+        node: Node,
+        result: BuildResult,
+        chosen: ChosenBuilder,
+        base: LockedBase,
+        started: LockedBase,
+        along: int,
+        batch: Transaction,
+    ) -> MadeImage:
+        """Take over what a builder gave, after everything in it was checked."""
+        kept, above = _below(result, base, started, chosen)
+        layers = list(above)
+        written = 0
+        for layer in result.layers:
+            stored = self._layer(layer, result, chosen, batch)
+            layers.append(stored)
+            written += stored.size
+        config = _config(result.config, [*base.layers[:kept], *layers], chosen)
+        if along and started.config is not None:
+            before = self._store.blobs.read(started.config, DOCUMENT_LIMIT)
+            config = _without_repeats(config, before, along)
+        data = document_bytes(config)
+        batch.add_bytes(data)
+        built = BuiltImage(Digest.of(data), tuple(layers), kept)
+        batch.put_action(str(node.key), step_record(built, chosen.title))
+        return MadeImage(built, len(layers) - len(above), written + len(data))
+
+    def _layer(
+        self, layer: Layer, result: BuildResult, chosen: ChosenBuilder, batch: Transaction
+    ) -> BaseLayer:
+        compression = default_compression(self._config.image.compression)
+        raw, size = hashlib.sha256(), 0
+        with batch.writer("blobs") as writer, result.open(layer.descriptor.digest) as stream:
+            while piece := _read_full(stream, FRAME):
+                raw.update(piece)
+                frame = compression.frame(piece)
+                writer.write(frame)
+                size += len(frame)
+            digest = writer.finish()
+        found = Digest.from_hex(raw.hexdigest())
+        if found != layer.diff_id:
+            raise BuilderError(
+                f"{chosen.builder.title} gave a layer that is not what it says",
+                code="builder-answer",
+                detail=f"it is {found}, and its DiffID says {layer.diff_id}",
+            )
+        return BaseLayer(compression.media_type, digest, size, found)
+
+
+def _read_full(stream: BinaryIO, size: int) -> bytes:
+    """Exactly ``size`` bytes unless the end comes: frames do not depend on how it was cut."""
+    pieces: list[bytes] = []
+    left = size
+    while left and (piece := stream.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _word(step: DockerStep) -> str:
+    return step.instruction.split(None, 1)[0].upper()
+
+
+def _platform(subject: Subject) -> Any:
+    platform = oci_platform(subject.lock.platform)
+    if platform is None:
+        raise BuildError(f"no image is built for {subject.lock.platform}", code="image-platform")
+    return platform
+
+
+def _read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
+    kind, _, place = reference.partition(":")
+    value: bytes | None = None
+    if kind == "env":
+        text = os.environ.get(place)
+        value = None if text is None else text.encode("utf-8", "surrogateescape")
+    else:
+        with suppress(OSError):
+            value = Path(place).read_bytes()
+    if value is None:
+        raise InputError(
+            f"the secret {name!r} cannot be read",
+            code="no-secret",
+            hint="set the variable" if kind == "env" else "see whether the file is there",
+        )
+    redactor.add(value)
+    return value
+
+
+def _below(
+    result: BuildResult, base: LockedBase, started: LockedBase, chosen: ChosenBuilder
+) -> tuple[int, tuple[BaseLayer, ...]]:
+    """How many of the base's layers stay, and those of earlier steps above them."""
+    if result.base is None:
+        return 0, ()
+    found = [layer.descriptor.digest for layer in result.base.layers]
+    own = [layer.digest for layer in base.layers]
+    if found != [layer.digest for layer in started.layers]:
+        raise BuilderError(
+            f"{chosen.builder.title} gave an image on another base than the one it was given",
+            code="builder-answer",
+        )
+    kept = len(own) if found[: len(own)] == own else 0
+    return kept, started.layers[kept:]
+
+
+def _config(data: bytes, layers: Sequence[BaseLayer], chosen: ChosenBuilder) -> dict[str, Any]:
+    config = read_config(data, f"the config that {chosen.builder.title} made")
+    if list(config.diff_ids) != [layer.diff_id for layer in layers]:
+        raise BuilderError(
+            f"{chosen.builder.title} gave a config that does not fit its layers",
+            code="builder-answer",
+        )
+    return dict(config.document)
+
+
+def _without_repeats(config: dict[str, Any], before: bytes, along: int) -> dict[str, Any]:
+    """The config without the history of instructions that were only sent along."""
+    past = json.loads(before).get("history") or []
+    history = config.get("history") or []
+    new = history[len(past) :]
+    if history[: len(past)] == past and len(new) == along + 1:
+        return config | {"history": [*past, new[-1]]}
+    return config
+
+
+def _source(found: SourceLocation | None, where: DockerStep | BuildSpec) -> SourceLocation | None:
+    """The line of a step, or of the Dockerfile by its path on this machine."""
+    if isinstance(where, DockerStep) or found is None:
+        return where.source
+    if found.file == where.dockerfile_path:
+        return replace(found, file=f"{where.folder}/{where.dockerfile_path}")
+    return found
+
+
+def _explained(
+    error: BuilderError, node: Node, where: DockerStep | BuildSpec, redactor: Redactor
+) -> BuildError:
+    """A builder's error as the user needs it: instruction, line, exit code, last output."""
+    [first, *_] = error.diagnostics
+    lines = redactor.clean(error.output or "").rstrip().splitlines()[-_LAST_LINES:]
+    detail = redactor.clean(first.detail)
+    if lines and "\n".join(lines) not in detail:
+        detail = "\n".join(filter(None, [detail, *lines]))
+    if isinstance(where, DockerStep):
+        instruction = where.instruction
+        if instruction not in detail:
+            detail = "\n".join(filter(None, [instruction, detail]))
+    diagnostic = replace(
+        first,
+        summary=redactor.clean(first.summary),
+        detail=detail,
+        source=_source(first.source, where),
+    )
+    return BuildError(diagnostic)

@@ -1,0 +1,153 @@
+"""Docker build contexts end to end: a loopback registry, the real buildah."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envgraph.testing.base import make_base
+from envgraph_store import Digest
+from tests.built import BuiltDesk, names_in, push_base
+from tests.registries import docker_registry
+from tests.services import make_demo_channel
+
+pytestmark = pytest.mark.services
+
+DOCKERFILE = """\
+ARG TAG=1
+FROM {host}/tools:${{TAG}} AS maker
+COPY source.txt /made/
+RUN tr a-z A-Z < /made/source.txt > /made/loud.txt
+FROM {host}/python:1
+COPY --from=maker /made/loud.txt /loud.txt
+COPY --from={host}/tools:1 /etc/passwd /passwd-of-tools
+ENV SHADE=blue
+"""
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contexts")
+    make_base(folder / "base")
+    return folder
+
+
+@pytest.fixture
+def host(tmp_path: Path, shared: Path) -> Iterator[str]:
+    with docker_registry(tmp_path / "registry") as registry:
+        for name in ("python", "tools"):
+            push_base(shared / "base", registry.host, name)
+        yield registry.host
+
+
+@pytest.fixture
+def built(tmp_path: Path, shared: Path) -> BuiltDesk:
+    channel = make_demo_channel(tmp_path / "channel")
+    return BuiltDesk.make(tmp_path / "desk", channel.url, shared / "base", shared / "storage")
+
+
+def lockfile(built: BuiltDesk, name: str) -> str:
+    return (built.desk.folder / "locks" / f"{name}.conda-lock.yml").read_text()
+
+
+def test_a_context_is_built_as_it_is(built: BuiltDesk, host: str) -> None:
+    desk = built.desk
+    built.context("app", DOCKERFILE.format(host=host), {"source.txt": "hello\n"})
+    plan = desk.plan()
+    kinds = [(s["kind"], s["action"]) for s in plan["steps"]]
+    assert ("build-context", "build") in kinds
+    assert plan["environments"][0]["image"] is None
+    assert plan["environments"][0]["base"]["reference"] == f"{host}/python:1"
+    desk.apply()
+    config, layers = built.image("app")
+    assert "SHADE=blue" in config["config"]["Env"]
+    assert not any(line.startswith("CONDA") for line in config["config"]["Env"])
+    own = [name for layer in layers if layer.exists() for name in names_in(layer)]
+    assert {"loud.txt", "passwd-of-tools"} <= set(own)
+    assert not any(name.startswith("opt/env") for name in own)
+    assert f"{host}/tools:1" in lockfile(built, "app")
+    for base in ("python", "tools"):
+        impact = desk.ok("impact", f"{host}/{base}:1", "--json").json
+        assert "app" in json.dumps(impact), base
+    assert not desk.plan()["changes"]
+
+
+def test_what_the_dockerfile_does_not_see_changes_nothing(built: BuiltDesk, host: str) -> None:
+    desk = built.desk
+    folder = built.context(
+        "app", f"FROM {host}/python:1\nCOPY . /app\n", {"a.txt": "a", ".dockerignore": "*.log\n"}
+    )
+    desk.apply()
+    (folder / "run.log").write_text("noise")
+    assert not desk.plan()["changes"]
+    (folder / "a.txt").write_text("b")
+    assert [s["action"] for s in desk.plan()["steps"] if s["kind"] == "build-context"] == ["build"]
+    desk.apply()
+    _, layers = built.image("app")
+    names = {name for layer in layers if layer.exists() for name in names_in(layer)}
+    assert "app/a.txt" in names
+    assert "app/run.log" not in names
+
+
+def test_two_contexts_of_one_tree_are_built_once(built: BuiltDesk, host: str) -> None:
+    text = f"FROM {host}/python:1\nRUN echo once > /once\n"
+    built.context("one", text)
+    built.context("two", text)
+    steps = [s for s in built.desk.plan()["steps"] if s["kind"] == "build-context"]
+    assert [s["environments"] for s in steps] == [["one", "two"]]
+    result = built.desk.apply()
+    assert result["built"] == 1
+
+
+def test_a_base_that_moves_is_followed_only_when_asked(
+    built: BuiltDesk, host: str, tmp_path: Path
+) -> None:
+    desk = built.desk
+    built.context("app", f"FROM {host}/python:1\nRUN echo > /x\n")
+    desk.apply()
+    marked = tmp_path / "marked"
+    base = make_base(marked, name="base")
+    index = json.loads((marked / "index.json").read_text())
+    entry: dict[str, Any] = index["manifests"][0]
+    manifest_path = marked / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
+    manifest = json.loads(manifest_path.read_text())
+    manifest["annotations"] = {"moved": "yes"}
+    data = json.dumps(manifest).encode()
+    digest = Digest.of(data)
+    (marked / "blobs" / "sha256" / digest.hex).write_bytes(data)
+    entry |= {"digest": str(digest), "size": len(data)}
+    (marked / "index.json").write_text(json.dumps(index))
+    push_base(marked, host, "python")
+    assert str(digest) != base.manifest
+    assert not desk.plan()["changes"]
+    drift = desk.run("drift", "--json").json
+    assert [f["code"] for f in drift["findings"]] == ["base-moved"]
+    built.settings(base_images="follow")
+    followed = desk.plan()
+    assert followed["environments"][0]["base"]["digest"] == str(digest)
+    assert [s["action"] for s in followed["steps"] if s["kind"] == "build-context"] == ["build"]
+
+
+def test_a_failed_instruction_is_shown_with_its_line(built: BuiltDesk, host: str) -> None:
+    built.context("app", f"FROM {host}/python:1\nRUN true\nRUN echo words && \\\n  exit 9\n")
+    answer = built.desk.run("apply", "--json", "--auto-approve")
+    assert answer.code == 1
+    errors = [d for line in answer.err.splitlines() for d in json.loads(line)["diagnostics"]]
+    [error] = [d for d in errors if d["severity"] == "error"]
+    assert error["code"] == "step-failed"
+    assert "exit code 9" in error["summary"]
+    assert "words" in error["detail"]
+    assert error["source"]["file"].endswith("app-context/Dockerfile")
+    assert error["source"]["line"] == 3
+
+
+def test_an_image_that_does_not_exist_is_named_with_its_line(built: BuiltDesk, host: str) -> None:
+    built.context("app", f"FROM {host}/python:1\nCOPY --from={host}/nothing:1 /a /a\n")
+    answer = built.desk.run("plan", "--json")
+    errors = [d for d in answer.json["diagnostics"] if d["severity"] == "error"]
+    assert f"{host}/nothing has no tag" in errors[0]["summary"]
+    assert errors[0]["source"]["line"] == 2
