@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from envgraph.errors import IntegrityError
+from envgraph.errors import IntegrityError, PlatformError
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.bases import copy_blob
 from envgraph.image.manifest import image_index
@@ -125,6 +125,15 @@ class Puller:
         NotFoundError when the registry no longer has the image, IntegrityError when
         its documents are not those of the lock.
         """
+        if any(platform.nodes.built for platform in wanted.platforms.values()):
+            raise PlatformError(
+                f"{wanted.title or wanted.repository} has docker steps or is a build context, and"
+                " such images are not pulled",
+                code="pull-built",
+                detail="Nothing here could tell whether the registry's layers are what the steps"
+                " make.",
+                hint="apply its environment file here: a builder makes it from the same lock",
+            )
         repository = self._remote.repository(wanted.repository)
         opened = _Opened(wanted)
         final = repository.get_manifest(str(wanted.digest))

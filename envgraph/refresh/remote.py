@@ -19,6 +19,7 @@ from envgraph.model.graph import BuildGraph
 from envgraph.model.oci import DOCUMENT_LIMIT, OCI_IMAGE_MANIFEST, Manifest, read_document
 from envgraph.plan.inventory import Inventory, RegistryView
 from envgraph.plan.plan import EnvironmentChange, change_of
+from envgraph.plan.steps import BUILT_KINDS
 from envgraph.plan.target import Target
 from envgraph.refresh.pushmemo import PushMemo
 from envgraph.registry.names import key_tag, version_tag
@@ -106,8 +107,17 @@ def look_at_registry(
     unsent = [t for t in targets if t.name in questions and t.name not in view.whole]
     sizes = {t.name: _size(store, graph, t, inventory) for t in unsent}
     images = dict(inventory.images)
-    images |= {key: digest for key, digest in view.images.items() if key not in images}
+    images |= {
+        key: digest
+        for key, digest in view.images.items()
+        if key not in images and not _is_built(graph, key)
+    }
     return replace(inventory, images=images, registry=replace(view, sizes=sizes)), remarks
+
+
+def _is_built(graph: BuildGraph, key: NodeKey) -> bool:
+    """A builder makes part of it: what comes out here may be another image."""
+    return any(node.kind in BUILT_KINDS for node in graph.reachable([key]))
 
 
 def _question(change: EnvironmentChange, inventory: Inventory) -> _Question:

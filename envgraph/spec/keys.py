@@ -22,9 +22,11 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "properties": "honoured: kept; no part of its hash",
     "image": "honoured: the base, by name or digest; part of the definition",
     "conda_file": "honoured: a path or inline; channels, packages and pip lines in order",
-    "build": "honoured: the tree of the context and the Dockerfile's path",
+    "build": "honoured: the tree of the context and the Dockerfile's path; the images that it names"
+    " are pinned in the lock. A context at an address is refused: clone it beside the file",
     "inference_config": "honoured: part of the runtime, in the image's config",
-    "docker_steps": "honoured: envgraph's own; part of the definition",
+    "docker_steps": "honoured: envgraph's own; part of the definition. One Dockerfile instruction"
+    " each, without `FROM`; `COPY` sees this file's folder",
     "environment_variables": "honoured: envgraph's own; part of the runtime",
     "platforms": "honoured: envgraph's own; instead of the workspace's",
     "os_type": "checked: images are for Linux, `windows` is refused when it is planned",

@@ -11,7 +11,7 @@ from envgraph.cli.views.console import Console, Piece, Styled, wrap
 from envgraph.cli.views.text import listed, many, size, table
 from envgraph.diff.packages import PackageChange
 from envgraph.plan.plan import EnvironmentChange, Plan
-from envgraph.plan.steps import Step
+from envgraph.plan.steps import BUILT_KINDS, Step
 
 MOST_STEPS: Final = 8
 """Steps listed per environment; ``-v`` lists all."""
@@ -187,8 +187,17 @@ class PlanView:
             self._show(*line)
 
     def _steps(self, plan: Plan, steps: Sequence[Step], *, counted: bool = False) -> None:
-        """Steps by size; ``counted``: with the number of environments that wait for each."""
-        ordered = sorted(steps, key=lambda s: (s.action != "pull", -(s.bytes or 0), s.name))
+        """Pulls, then what a builder makes in its order, then the others by size.
+
+        ``counted``: with the number of environments that wait for each.
+        """
+
+        def place(step: Step) -> tuple[bool, bool, int, str]:
+            built = step.kind in BUILT_KINDS
+            name = "" if built else step.name
+            return step.action != "pull", not built, -(step.bytes or 0), name
+
+        ordered = sorted(steps, key=place)
         limit = len(ordered) if self._verbose else MOST_STEPS
         if len(ordered) == limit + 1:
             limit += 1
@@ -235,7 +244,10 @@ def _title(plan: Plan, step: Step) -> str:
         if node.package is not None:
             pip = " (pip)" if node.package.manager == "pip" else ""
             return f"{node.package.name} {node.package.version}{pip}"
-    kind = {"layer-group": "layer", "base-image": "base"}.get(step.kind, step.kind)
+    names = {"layer-group": "layer", "base-image": "base", "docker-step": "step"}
+    kind = names.get(step.kind, step.kind)
     room = LONGEST_NAME - len(kind)
+    if step.kind == "docker-step" and len(step.name) > room:
+        return f"{kind} {step.name[: room - 3]}..."
     name = step.name if len(step.name) <= room else "..." + step.name[-room:]
     return f"{kind} {name}"
