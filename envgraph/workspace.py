@@ -435,7 +435,7 @@ class Workspace:
         self, *, all: bool = False, archived: bool = False
     ) -> list[VersionRecord]:
         """The latest version of every environment; with ``all`` every version."""
-        return [item.record for item in self.versions.listed(all=all, archived=archived)]
+        return self.versions.records(all=all, archived=archived)
 
     def find(self, reference: str) -> VersionRecord:
         """Find what any form of a reference names (:mod:`envgraph.history.find`).

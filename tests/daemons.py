@@ -93,6 +93,7 @@ def dockerd(folder: Path, programs: Path | None = None) -> Iterator[Daemon]:
     """A dockerd for as long as it is entered; ``programs`` is from :func:`current_docker`."""
     require_root()
     require_tool("runc")
+    require_tool("setpriv")
     if programs is None:
         require_tool("dockerd")
     path = SBIN if programs is None else f"{programs}/usr/bin:{programs}/usr/sbin:{SBIN}"
@@ -110,7 +111,9 @@ def dockerd(folder: Path, programs: Path | None = None) -> Iterator[Daemon]:
         (folder / "daemon.json").write_text(json.dumps(settings))
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                ["dockerd", f"--config-file={folder}/daemon.json"],
+                # it ends with this process, however that ends
+                ["setpriv", "--pdeathsig", "TERM", "dockerd",
+                 f"--config-file={folder}/daemon.json"],
                 env={**os.environ, "PATH": path}, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip

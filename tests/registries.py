@@ -161,11 +161,17 @@ def _answers(
 
 
 def make_certificates(
-    folder: Path, *, names: str = "", rsa: bool = False, expired: bool = False
+    folder: Path,
+    *,
+    names: str = "",
+    rsa: bool = False,
+    expired: bool = False,
+    usage: str = "serverAuth",
 ) -> Certificates:
     """An own authority and a certificate for 127.0.0.1 and localhost (or ``names``).
 
     ``rsa``: with RSA keys, which sign tokens. ``expired``: the certificate was good in 2020.
+    ``usage``: what it is for.
     """
     program = require_tool("openssl")
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +186,7 @@ def make_certificates(
             "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
     openssl("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=registry")
     (folder / "extensions").write_text(
-        f"subjectAltName={names or 'IP:127.0.0.1,DNS:localhost'}\nextendedKeyUsage=serverAuth\n"
+        f"subjectAltName={names or 'IP:127.0.0.1,DNS:localhost'}\nextendedKeyUsage={usage}\n"
     )
     then = [require_tool("faketime"), "2020-01-01 00:00:00"] if expired else []
     sign = [*then, program, "x509", "-req", "-in", "server.csr", "-CA", "ca.pem",

@@ -128,9 +128,8 @@ class StepMaker:
         instructions = tuple(Instruction(s.instruction, s.source) for s in (*along, step))
         images = {image.text: self._named(subject.lock.images[image.text]) for image in step.images}
         context = None
-        if step.source is not None:
-            folder = Path(step.source.file).parent
-            context = step_context(folder, step.inputs, step.source)
+        if step.folder:
+            context = step_context(Path(step.folder), step.inputs, step.source)
         standing = None if below is None else self._base(below, subject.lock.base, index == 0)
         redactor = Redactor()
         request = BuildRequest(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from envgraph.errors import InputError, NotFoundError
 from envgraph.history.find import find_state, parsed
 from envgraph.history.fold import EnvironmentState, VersionState
+from envgraph.history.listing import Listing, listing_in, listing_of, top_listing
 from envgraph.history.read import (
     environment_names,
     environment_refs,
@@ -33,15 +34,6 @@ if TYPE_CHECKING:
     from envgraph.diff.why import Why
     from envgraph.history.sides import Sides
     from envgraph.history.timeline import Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One version as ``list`` shows it."""
-
-    record: VersionRecord
-    labels: tuple[str, ...] = ()
-    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +79,53 @@ class Versions:
 
     # -- looking ---------------------------------------------------------
 
-    def listed(self, *, all: bool = False, archived: bool = False) -> list[Listed]:
+    def listed(self, *, all: bool = False, archived: bool = False) -> list[Listing]:
         """The latest version of every environment by name; with ``all`` every version.
 
-        ``archived``: what is archived too. Anonymous and deleted ones never. Walks no chain
-        unless ``all`` is asked for.
+        ``archived``: what is archived too. Anonymous and deleted ones never. Reads one ref
+        for each environment, unless ``all`` is asked for: that walks every chain.
         """
-        found: list[Listed] = []
+        found: list[Listing] = []
         for name, ref in sorted(environment_refs(self._store, self._config.id).items()):
-            state = state_at(self._store, self._config.id, name, ref.value)
-            if state.is_anonymous or (state.archived and not archived):
-                continue
-            if all:
-                found += self._every(state, archived=archived)
-                continue
-            top = state.latest or (state.newest if archived else None)
-            if top is not None:
-                found.append(self._listed(state, top, read_version(self._store, top)))
-        return found
+            if all or "listing" not in ref.value:
+                state = state_at(self._store, self._config.id, name, ref.value)
+                found += self._every(state, archived=archived) if all else _top(self._store, state)
+            elif ref.value["listing"] is not None:
+                found.append(listing_in(name, ref.value["listing"]))
+        return [item for item in found if archived or not item.archived]
 
-    def _every(self, state: EnvironmentState, *, archived: bool) -> list[Listed]:
+    def records(self, *, all: bool = False, archived: bool = False) -> list[VersionRecord]:
+        """The records of what :meth:`listed` lists."""
+        if all:
+            return [
+                record
+                for name in environment_names(self._store, self._config.id)
+                if (state := self.state(name)) is not None
+                for record, _ in self._every_record(state, archived=archived)
+            ]
+        return [
+            record
+            for item in self.listed(archived=archived)
+            if (state := self.state(item.name)) is not None
+            for record in [read_version(self._store, state.versions[item.version])]
+        ]
+
+    def _every(self, state: EnvironmentState, *, archived: bool) -> list[Listing]:
+        return [
+            listing_of(record, state.labels_of(v.version), archived=state.is_hidden(v))
+            for record, v in self._every_record(state, archived=archived)
+        ]
+
+    def _every_record(
+        self, state: EnvironmentState, *, archived: bool
+    ) -> list[tuple[VersionRecord, VersionState]]:
         found = []
         for record in versions(self._store, self._config.id, state.name):
             version = state.versions[record.version]
-            if version.anonymous or (version.archived and not archived):
+            if version.anonymous or (state.is_hidden(version) and not archived):
                 continue
-            found.append(self._listed(state, version, record))
+            found.append((record, version))
         return found[::-1]
-
-    def _listed(
-        self, state: EnvironmentState, version: VersionState, record: VersionRecord
-    ) -> Listed:
-        return Listed(record, state.labels_of(version.version), state.is_hidden(version))
 
     def state(self, name: str) -> EnvironmentState | None:
         """What holds now of an environment, by its name."""
@@ -308,3 +315,10 @@ class Versions:
         from envgraph.history.sides import Sides
 
         return Sides(self._store, self._config.id, str(self._config.root), self._find)
+
+
+def _top(store: Store, state: EnvironmentState) -> list[Listing]:
+    """What is listed of an environment whose ref does not say it."""
+    top = state.latest or state.newest
+    listing = None if top is None else top_listing(state, read_version(store, top))
+    return [] if listing is None else [listing]

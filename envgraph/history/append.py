@@ -8,10 +8,11 @@ from typing import Final
 
 from envgraph import __version__
 from envgraph.history.fold import EnvironmentState, advance
-from envgraph.history.read import environment_ref, state_at
+from envgraph.history.listing import top_listing
+from envgraph.history.read import edited, environment_ref, read_record, state_at
 from envgraph.model.history import Change, ChangeRecord
 from envgraph.model.records import VersionRecord
-from envgraph_store import Store, Transaction
+from envgraph_store import Digest, Store, Transaction
 
 TOOL: Final = f"envgraph {__version__}"
 
@@ -29,6 +30,8 @@ class Appender:
         self._workspace = workspace_id
         self._name = name
         self._ref = store.refs.get(self._ref_name)
+        self._store = store
+        self._records: dict[Digest, VersionRecord] = {}
         self.state = EnvironmentState(name)
         if self._ref is not None:
             self.state = state_at(store, workspace_id, name, self._ref.value)
@@ -45,6 +48,7 @@ class Appender:
             holdings=holdings,
         )
         digest = batch.add_bytes(placed.chain_bytes())
+        self._records[digest] = placed
         self.state = advance(self.state, placed, digest)
         return replace(placed, members=())
 
@@ -67,12 +71,17 @@ class Appender:
         state = batch.add_bytes(
             json.dumps(self.state.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
         )
-        latest = self.state.latest
+        top = self.state.latest or self.state.newest
+        record = None
+        if top is not None:
+            record = self._records.get(top.record) or read_record(self._store, top.record)
+            record = edited(record, top)
+        listing = top_listing(self.state, record)
         value = {
             "head": str(self.state.head),
             "sequence": self.state.sequence,
-            "version": None if latest is None else latest.version,
             "state": str(state),
+            "listing": None if listing is None else listing.to_ref(),
         }
         expected = None if self._ref is None else self._ref.generation
         batch.set_ref(self._ref_name, value, expected=expected)

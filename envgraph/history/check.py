@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from envgraph.errors import EnvgraphError
 from envgraph.history.fold import fold
-from envgraph.history.read import state_at, walk
+from envgraph.history.listing import top_listing
+from envgraph.history.read import read_version, state_at, walk
 from envgraph.model.names import unescape_name
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
@@ -56,6 +57,10 @@ def _problem(store: Store, ref_name: str, value: dict[str, Any]) -> str:
         return f"the history of {name!r} has another length than its ref says"
     if "state" in value and state_at(store, workspace, name, value) != state:
         return f"the history of {name!r} does not lead to the state that is kept beside it"
+    top = state.latest or state.newest
+    listing = top_listing(state, None if top is None else read_version(store, top))
+    if "listing" in value and value["listing"] != (listing and listing.to_ref()):
+        return f"the history of {name!r} does not lead to what `list` shows of it"
     known = {digest for digest, _ in found}
     for number in store.refs.generations(escape(ref_name)):
         try:

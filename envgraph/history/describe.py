@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from envgraph.history.fold import EnvironmentState
-from envgraph.history.read import environment_refs, state_at, state_of
+from envgraph.history.read import state_of
 from envgraph.image.nodes import host_platform, image_nodes, index_node
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedEnvironment
+from envgraph.model.names import unescape_name
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
 from envgraph.refresh.observe import Observer
@@ -127,13 +128,21 @@ def variables_of(store: Store, record: VersionRecord) -> dict[str, str]:
 
 
 def _same_image(store: Store, record: VersionRecord) -> list[str]:
-    """Other environments of the workspace whose current version is the same image."""
-    found = []
-    for name, ref in sorted(environment_refs(store, record.workspace).items()):
-        other = state_at(store, record.workspace, name, ref.value).latest
-        if other is not None and name != record.environment and other.image == record.image:
-            found.append(f"environment {name}:{other.version}")
-    return found
+    """Other environments of the workspace whose current version is the same image.
+
+    The layout's index names them: nobody has to look at every environment.
+    """
+    found = set()
+    for shown in store.names_of(record.image):
+        try:
+            name = unescape_name(shown.partition("/")[2].rpartition(":")[0])
+        except ValueError:
+            continue
+        state = None if name == record.environment else state_of(store, record.workspace, name)
+        other = None if state is None else state.latest
+        if other is not None and other.image == record.image:
+            found.add(f"environment {name}:{other.version}")
+    return sorted(found)
 
 
 def graph_of(

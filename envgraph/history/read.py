@@ -1,8 +1,9 @@
 """Read histories back: what holds now by one look, what happened by walking the chain.
 
 The ref ``environments/<workspace id>/<name>`` names the newest record (``head``) and the
-state that the chain folds to (``state``), so that listing walks no chain. A ref of an
-early store has no state: its chain is walked. ``store verify`` compares the two.
+state that the chain folds to (``state``), and says what ``list`` shows (``listing``), so
+that nobody walks a chain for that. A ref of an early store has neither: its chain is
+walked. ``store verify`` compares them with the chain.
 """
 
 from __future__ import annotations
@@ -77,10 +78,11 @@ def state_at(
 
 def read_version(store: Store, version: VersionState) -> VersionRecord:
     """The version's record, with the description and tags that it has now."""
-    return _edited(read_record(store, version.record), version)
+    return edited(read_record(store, version.record), version)
 
 
-def _edited(record: VersionRecord, version: VersionState) -> VersionRecord:
+def edited(record: VersionRecord, version: VersionState) -> VersionRecord:
+    """A record with the description and tags that its version has now."""
     if not version.edited:
         return record
     return replace(record, description=version.description, tags=version.tags)
@@ -151,7 +153,7 @@ def versions(
             if known is None:
                 raise _broken(name, f"has a version {record.version!r} that its state lacks")
             if deleted or not known.deleted:
-                yield _edited(record, known)
+                yield edited(record, known)
 
 
 def whole_record(store: Store, record: VersionRecord) -> VersionRecord:

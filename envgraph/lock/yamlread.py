@@ -16,8 +16,10 @@ from envgraph.errors import InputError, SourceLocation
 DEEPEST: Final = 24
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.I
+    r"([-+]?[0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
+"""What PyYAML takes for a number (YAML 1.1), and so what it quotes where text is meant:
+it writes ``-.0`` and ``1.0e5`` as they are."""
 _WORDS: Final[dict[str, object]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "yes": True, "Yes": True, "YES": True,
@@ -61,7 +63,7 @@ def _scalar(event: Any) -> object:
         if _INTEGER.fullmatch(value):
             return int(value) if len(value) < 100 else value
         if _FLOAT.fullmatch(value):
-            return float(value.replace(".inf", "inf").replace(".nan", "nan"))
+            return float(re.sub(r"\.(inf|nan)", r"\1", value.lower()))
     return value
 
 

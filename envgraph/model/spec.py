@@ -106,7 +106,8 @@ class NamedImage:
 class DockerStep:
     """One Dockerfile instruction laid on the base, with what it copies and names.
 
-    ``images`` and ``secrets`` say again what the instruction says.
+    ``images`` and ``secrets`` say again what the instruction says. ``folder`` is the
+    absolute folder that ``inputs`` start at.
     """
 
     instruction: str
@@ -114,6 +115,7 @@ class DockerStep:
     source: SourceLocation | None = field(default=None, compare=False)
     images: tuple[NamedImage, ...] = field(default=(), compare=False)
     secrets: tuple[str, ...] = field(default=(), compare=False)
+    folder: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,8 @@ class Environments:
                 version = str(registered["version"])
             else:
                 version = change.version
-            return self._room.version(binding.find(f"{change.target.name}:{version}"))
+            record = binding.find(f"{change.target.name}:{version}")
+            return self._room.version(binding, record)
 
     def _load(self, environment: Environment) -> Loaded:
         from envgraph.spec.values import load_values
@@ -87,7 +88,8 @@ class Environments:
         '1'
         """
         with self._room.bound() as binding:
-            return self._room.version(binding.find(_reference(name, version, label)))
+            record = binding.find(_reference(name, version, label))
+            return self._room.version(binding, record)
 
     def list(
         self, name: str | None = None, *, archived: bool = False, registry: str | None = None
@@ -99,17 +101,56 @@ class Environments:
         >>> [env.reference for env in Workspace.open(".").environments.list()]
         ['train:1']
         """
-        every = name is not None
         with self._room.bound() as binding:
             if registry is not None:
-                records = binding.traffic.listed(registry, all=every)
-                return self._room.versions(r for r in records if name in (None, r.environment))
+                shared = binding.traffic.listed(registry, all=name is not None)
+                wanted = [record for record in shared if name in (None, record.environment)]
+                return EnvironmentList(self._room.version(binding, record) for record in wanted)
             if name is None:
-                return self._room.versions(binding.list_environments(archived=archived))
-            binding.find(name)  # NotFoundError where there is none
-            records = binding.list_environments(all=True, archived=archived)
-            found = [record for record in records if record.environment == name]
-            return self._room.versions(reversed(found))
+                return self._room.latest(binding, archived=archived)
+            return self._room.every(binding, name, archived=archived)
+
+    def archive(
+        self, name: str, version: str | int | None = None, label: str | None = None
+    ) -> None:
+        """Hide a version (or, by name alone, the whole environment) from ``list`` and ``latest``.
+
+        What is hidden is still found when it is named. NotFoundError where it is not there.
+
+        >>> ws = Workspace.open(".")
+        >>> ws.environments.archive("train", version="1")
+        >>> ws.environments.list()
+        ()
+        >>> ws.environments.get("train", version="1").archived
+        True
+        """
+        with self._room.bound() as binding:
+            binding.versions.archive(_reference(name, version, label))
+
+    def restore(
+        self, name: str, version: str | int | None = None, label: str | None = None
+    ) -> None:
+        """Show again what was archived.
+
+        >>> Workspace.open(".").environments.restore("train", version="1")
+        >>> Workspace.open(".").environments.list()[0].version
+        '1'
+        """
+        with self._room.bound() as binding:
+            binding.versions.restore(_reference(name, version, label))
+
+    def label(self, name: str, version: str | int, label: str) -> None:
+        """Let a label mean a version; every move is kept. ``latest`` moves by itself.
+
+        InputError for what no label can be; NotFoundError where there is no such version.
+
+        >>> ws = Workspace.open(".")
+        >>> ws.environments.label("train", "1", "production")
+        >>> ws.environments.get("train", label="production").labels
+        ('latest', 'production')
+        """
+        with self._room.bound() as binding:
+            binding.versions.label(_reference(name, version, None), label)
 
     def share(self, name: str, version: str | int, *, registry: str) -> EnvironmentVersion:
         """Push a version and name it in a registry's catalogue, for other workspaces.
@@ -121,7 +162,7 @@ class Environments:
             record, report = binding.traffic.share(_reference(name, version, None), to=registry)
             if report.failures:
                 raise failure_of(report.failures)
-            return self._room.version(record)
+            return self._room.version(binding, record)
 
 
 def _reference(name: str, version: str | int | None, label: str | None) -> str:

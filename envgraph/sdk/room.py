@@ -21,8 +21,6 @@ from envgraph.sdk.values import EnvironmentList, EnvironmentVersion, version_of
 from envgraph.workspace import Workspace as Binding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from envgraph.apply.apply import ApplyResult
     from envgraph.errors import Diagnostic
     from envgraph.plan.plan import Plan
@@ -53,13 +51,48 @@ class Room:
         ) as binding:
             yield binding
 
-    def version(self, record: VersionRecord) -> EnvironmentVersion:
-        """The value of a record."""
-        return version_of(record, self.read_lock)
+    def version(self, binding: Binding, record: VersionRecord) -> EnvironmentVersion:
+        """The value of a record, with its labels now where it is one of the workspace's."""
+        own = record.workspace == self.config.id
+        state = binding.versions.state(record.environment) if own else None
+        known = None if state is None else state.versions.get(record.version)
+        if state is None or known is None:
+            return version_of(record, (), False, self.read_lock)
+        labels = state.labels_of(record.version)
+        return version_of(record, labels, state.is_hidden(known), self.read_lock)
 
-    def versions(self, records: Iterable[VersionRecord]) -> EnvironmentList:
-        """The values of records."""
-        return EnvironmentList(self.version(record) for record in records)
+    def latest(self, binding: Binding, *, archived: bool) -> EnvironmentList:
+        """The latest version of every environment."""
+        from envgraph.history.read import read_version
+
+        found = []
+        for item in binding.versions.listed(archived=archived):
+            state = binding.versions.state(item.name)
+            version = None if state is None else state.versions.get(item.version)
+            if version is not None:
+                record = read_version(binding.store, version)
+                found.append(version_of(record, item.labels, item.archived, self.read_lock))
+        return EnvironmentList(found)
+
+    def every(self, binding: Binding, name: str, *, archived: bool) -> EnvironmentList:
+        """All versions of one environment, the newest first; NotFoundError without one."""
+        from envgraph.history.read import read_version
+
+        state = binding.versions.state(name)
+        if state is None:
+            binding.find(name)
+            return EnvironmentList()
+        return EnvironmentList(
+            version_of(
+                read_version(binding.store, version),
+                state.labels_of(version.version),
+                state.is_hidden(version),
+                self.read_lock,
+            )
+            for version in reversed(tuple(state.versions.values()))
+            if not version.deleted and not version.anonymous
+            if archived or not state.is_hidden(version)
+        )
 
     def read_lock(self, record: VersionRecord, platform: str | None) -> LockedEnvironment:
         """A version's lock, from the store."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.records import VersionRecord
@@ -39,8 +39,9 @@ class PackageList(tuple[Package, ...]):
 
 @dataclass(frozen=True)
 class EnvironmentVersion:
-    """One registered version; it never changes. Digests are ``sha256:…``.
+    """One registered version, as it was when it was asked for. Digests are ``sha256:…``.
 
+    Of a version only ``description``, ``tags``, ``labels`` and ``archived`` ever change.
     ``lock`` and ``image`` are those of the first platform, ``locks`` and ``images`` those
     of all. ``changed`` says what differs from the version before. ``created`` is UTC.
     """
@@ -55,6 +56,8 @@ class EnvironmentVersion:
     created: datetime = field(repr=False)
     description: str | None = field(repr=False)
     tags: Mapping[str, str] = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
+    archived: bool = field(repr=False)
     properties: Mapping[str, str] = field(repr=False)
     changed: tuple[str, ...] = field(repr=False)
     parent: str | None = field(repr=False)
@@ -99,6 +102,8 @@ class EnvironmentVersion:
             ("platforms", ", ".join(self.platforms)),
             ("created", f"{self.created:%Y-%m-%d %H:%M} UTC"),
         ]
+        rows += [("labels", ", ".join(self.labels))] if self.labels else []
+        rows += [("archived", "yes")] if self.archived else []
         rows += [("description", self.description)] if self.description else []
         rows += [("tags", html.text_of(dict(self.tags)))] if self.tags else []
         return html.table(rows)
@@ -111,14 +116,24 @@ class EnvironmentList(tuple[EnvironmentVersion, ...]):
 
     def _repr_html_(self) -> str:
         rows = [
-            (v.name, v.version, v.kind, html.short(v.image), f"{v.created:%Y-%m-%d %H:%M}")
+            (
+                v.name,
+                v.version,
+                ", ".join(v.labels),
+                v.kind,
+                html.short(v.image),
+                f"{v.created:%Y-%m-%d %H:%M}",
+            )
             for v in self
         ]
-        return html.table(rows, ("name", "version", "kind", "image", "created (UTC)"))
+        return html.table(rows, ("name", "version", "labels", "kind", "image", "created (UTC)"))
 
 
 def version_of(
-    record: VersionRecord, read_lock: Callable[[VersionRecord, str | None], LockedEnvironment]
+    record: VersionRecord,
+    labels: tuple[str, ...],
+    archived: bool,
+    read_lock: Callable[[VersionRecord, str | None], LockedEnvironment],
 ) -> EnvironmentVersion:
     """The value for a record; ``read_lock`` reads its lock when packages are asked for."""
     locks = {platform: str(lock.identity) for platform, lock in record.locks.items()}
@@ -134,10 +149,12 @@ def version_of(
         created=datetime.fromisoformat(record.time),
         description=record.description,
         tags=dict(record.tags),
+        labels=labels,
+        archived=archived,
         properties=dict(record.properties),
         changed=record.changed,
         parent=record.parent,
         locks=locks,
         images=images,
-        _read_lock=lambda platform: read_lock(record, platform),
+        _read_lock=partial(read_lock, record),  # can be pickled, as a lambda cannot
     )

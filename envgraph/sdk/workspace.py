@@ -15,6 +15,7 @@ from envgraph.errors import InputError, StalePlanError
 from envgraph.sdk.environments import Environments
 from envgraph.sdk.plans import ApplyResult, Plan, error_of, failure_of, planned_environment
 from envgraph.sdk.room import Progress, Room
+from envgraph.sdk.values import EnvironmentList
 
 
 class Workspace:
@@ -48,11 +49,14 @@ class Workspace:
 
         ``store``: else ``$ENVGRAPH_STORE``, else the user's own. ``offline``: no connection
         is opened; what would need one raises OfflineError. ``lock_timeout``: seconds to
-        wait for another apply. InputError with every problem of the file.
+        wait for another apply. InputError with every problem of the file, or when there is
+        no such folder.
         """
         from envgraph.folders import default_store
         from envgraph.spec import load_workspace
 
+        if not Path(folder).is_dir():
+            raise InputError(f"{os.fspath(folder)}: no such folder", code="no-folder")
         config, diagnostics = load_workspace(Path(folder))
         if any(d.severity == "error" for d in diagnostics):
             raise InputError(diagnostics)
@@ -180,7 +184,9 @@ class Workspace:
         with self._room.bound() as binding:
             done = self._room.carry_out(binding, binding.take(plan._planned), progress, parallelism)
             names = [f"{item['name']}:{item['version']}" for item in done.environments]
-            versions = self._room.versions(binding.find(name) for name in names)
+            versions = EnvironmentList(
+                self._room.version(binding, binding.find(name)) for name in names
+            )
         failures = (*([error_of(plan.errors)] if plan.errors else []), *done.failures)
         if check and failures:
             raise failure_of(failures)

@@ -82,9 +82,9 @@ def _read_step(
     if word in ("COPY", "ADD"):
         inputs = _copied(word, rest, reading, source, folder)
     text = f"{word} {rest}"
-    return DockerStep(
-        text, inputs, source, _images(text, reading, source), tuple(step_secrets(text))
-    )
+    images = _images(text, reading, source)
+    secrets = tuple(step_secrets(text))
+    return DockerStep(text, inputs, source, images, secrets, paths.absolute(folder))
 
 
 def _images(text: str, reading: Reading, source: SourceLocation) -> tuple[NamedImage, ...]:

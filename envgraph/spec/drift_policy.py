@@ -2,6 +2,7 @@
 
 ::
 
+    # yaml-language-server: $schema=.envgraph/schema/drift-policy.json
     max_age_days: 30        # of a base image; 30 when the key is left out
     max_behind: 3           # newer releases of a package that are no finding; default 0
     require_digest: true    # every base is named by its digest; default false

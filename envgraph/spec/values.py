@@ -38,6 +38,11 @@ def load_values(values: Mapping[str, object], config: WorkspaceConfig) -> LoadRe
     reading = Reading()
     title = f"Environment({_shown(str(values.get('name') or ''))})"
     root = _Maker(reading, title).mapping(values, title, 0)
+    if isinstance(values.get("version"), float):
+        reading.problems.add(
+            "version", "a version that is a number loses its last zeros",
+            place(title, root.get("version")), hint='write it as text: "1.10"',
+        )  # fmt: skip
     find_templates(root, title, reading.problems)
     spec = parse_environment(root, reading, title, folder=config.root)
     inputs = tuple(reading.inputs)

@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import grpc
-
 from envgraph.api import (
     Builder,
     BuilderError,
@@ -32,6 +30,7 @@ from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
 from envgraph_buildkit.progress import Progress, Redactor
+from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written, write
 from envgraph_buildkit.result import bases_of, result_of
 from envgraph_buildkit.session import Refusal, Session

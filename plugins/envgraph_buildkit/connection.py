@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-import grpc
 
 from envgraph.api import (
     CAN_BASE_BLOBS,
@@ -24,6 +23,7 @@ from envgraph.api import (
 from envgraph_buildkit.dial import Gate, PrivateFolder, dial, unreachable, upgrade
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.options import Endpoint
+from envgraph_buildkit.quiet import grpc
 
 CONTROL: Final = "/moby.buildkit.v1.Control/"
 _SNAPSHOTTER: Final = "org.mobyproject.buildkit.worker.snapshotter"
@@ -179,6 +179,8 @@ class Connection:
 
 
 def _system_roots() -> bytes | None:
-    """The system's authorities, where Python knows their file; None is grpc's own list."""
+    """The system's authorities (SSL_CERT_FILE), where Python knows their file; else grpc's own."""
+    if os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
+        return None  # grpc reads it itself
     path = ssl.get_default_verify_paths().cafile
     return Path(path).read_bytes() if path and Path(path).exists() else None

@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import grpc
-
 from envgraph.api import Base, Digest, DigestError
 from envgraph.errors import NotFoundError
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.normal import Hashing
+from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.session import Refusal
 
 _SERVICE: Final = "/containerd.services.content.v1.Content/"

@@ -33,6 +33,8 @@ Dial = Callable[[], socket.socket]
 
 def dial(endpoint: Endpoint) -> socket.socket:
     """A connection to the server, TLS where the endpoint has it; BuilderError else."""
+    secure = None if endpoint.tls is None or endpoint.local else _tls_context(endpoint.tls)
+    made: socket.socket | None = None
     try:
         if endpoint.local:
             made = socket.socket(socket.AF_UNIX)
@@ -40,18 +42,19 @@ def dial(endpoint: Endpoint) -> socket.socket:
             made.connect(endpoint.path)
         else:
             made = socket.create_connection(endpoint.host_port, CONNECT_SECONDS)
-            if endpoint.tls is not None:
-                made = _tls_context(endpoint.tls).wrap_socket(
-                    made, server_hostname=endpoint.tls.server_name or endpoint.host_port[0]
-                )
+        if secure is not None and endpoint.tls is not None:
+            name = endpoint.tls.server_name or endpoint.host_port[0]
+            made = secure.wrap_socket(made, server_hostname=name)
         made.settimeout(None)
-    except ssl.SSLError as error:
-        raise BuilderError(
-            f"no TLS connection to {endpoint.address}: {error.reason or error}",
-            code="builder-refused",
-            hint="correct `ca:`, `cert:` and `key:` (or DOCKER_CERT_PATH)",
-        ) from None
     except OSError as error:
+        if made is not None:
+            made.close()
+        if isinstance(error, ssl.SSLError):
+            raise BuilderError(
+                f"no TLS connection to {endpoint.address}: {error.reason or error}",
+                code="builder-refused",
+                hint="correct `ca:`, `cert:` and `key:` (or DOCKER_CERT_PATH)",
+            ) from None
         raise unreachable(endpoint, str(error)) from None
     return made
 
@@ -71,12 +74,19 @@ def unreachable(endpoint: Endpoint, reason: str) -> BuilderError:
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca or None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert:
-        context.load_cert_chain(tls.cert, tls.key or None)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key or None)
+    except OSError as error:  # SSLError too: a file that is no certificate
+        raise BuilderError(
+            f"a file of the TLS settings cannot be used: {error.filename or tls.ca or tls.cert}",
+            code="builder-options",
+            detail=str(error),
+        ) from None
     return context
 
 

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import grpc
-
 from envgraph.api import BuilderError
 from envgraph.errors import SourceLocation
 from envgraph_buildkit.messages import message
+from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written
 
 _EXIT: Final = re.compile(
@@ -29,6 +28,7 @@ _LINE: Final = re.compile(r"(?:[Dd]ockerfile )?parse error (?:on )?line (\d+)")
 _MISSING: Final = (
     "failed to resolve source metadata", "not found", "pull access denied", "no such host",
     "failed to do request", "connection refused", "authorization failed", "content at",
+    "pulling from host", "unexpected status", "denied by policy", "source not allowed",
 )  # fmt: skip
 _PREFIX: Final = re.compile(
     r"\A(?:failed to solve(?: with frontend [\w.]+)?: |failed to build LLB: "

@@ -21,10 +21,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
-import grpc
-
 from envgraph.api import BuildContext, ContextEntry, Digest
 from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.session import Refusal
 
 STAT, REQ, DATA, FIN, ERR = range(5)

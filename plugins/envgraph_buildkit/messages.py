@@ -107,9 +107,21 @@ _POOL: Final = descriptor_pool.DescriptorPool()
 _POOL.Add(_file())
 
 
+_CLASSES: Final = {
+    each.name: message_factory.GetMessageClass(
+        _POOL.FindMessageTypeByName(f"{_PACKAGE}.{each.name}")
+    )
+    for each in _file().message_type
+}
+for _each in _CLASSES.values():
+    # protobuf makes classes and their parts when they are first used, and not in a way that is
+    # safe for threads: two threads at once crashed the interpreter. So here, in one thread.
+    _each.FromString(_each().SerializeToString())
+
+
 def message(name: str) -> Any:
     """The class of a message of the schema; KeyError when it has none of that name."""
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+    return _CLASSES[name]
 
 
 def encode(value: Any) -> bytes:

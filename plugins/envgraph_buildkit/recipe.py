@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from envgraph.api import (
@@ -31,6 +31,7 @@ _SYNTAX: Final = re.compile(
 )
 
 
+_FETCHES: Final = re.compile(r"\s*ADD\s.*(?:https?://|git://|git@)", re.I | re.S)
 _STEP: Final = re.compile(r"\[(?:\S+ )?(\d+)/\d+\] (\S+)")
 _COUNTED: Final = ("RUN", "COPY", "ADD", "WORKDIR")
 """Instructions that are steps of their own to BuildKit."""
@@ -54,7 +55,9 @@ class Written:
     by_blobs: tuple[Base, ...] = ()
     """Bases that BuildKit fetches through the session."""
 
-    names: tuple[str, ...] = field(default=())
+    names: tuple[tuple[str, str], ...] = ()
+    """What a message of BuildKit's may call a base, and what the user calls it."""
+
     syntax: str = ""
 
     def place(self, line: int | None) -> tuple[int | None, SourceLocation | None]:
@@ -94,7 +97,7 @@ class Written:
 
     def named_in(self, text: str) -> str:
         """Which base a message of BuildKit's is about."""
-        return next((name for name in self.names if name and name in text), "")
+        return next((title for name, title in self.names if name in text), "")
 
 
 def familiar(name: str) -> str:
@@ -123,6 +126,8 @@ def write(
     imports = [{"Type": "registry", "Attrs": {"ref": ref}} for ref in cache_from]
     if imports and request.network:
         attributes["cache-imports"] = json.dumps(imports)
+    if not whole and not request.network:
+        _refuse_fetches(recipe)
     pinned = _Pinned(whole, attributes)
     if isinstance(recipe, Steps):
         for name, base in recipe.images.items():
@@ -154,6 +159,22 @@ def _syntax(recipe: Dockerfile, request: BuildRequest) -> str:
     return name
 
 
+def _refuse_fetches(recipe: Steps | Dockerfile) -> None:
+    """Old servers know no source policy, which forbids ``ADD`` to fetch: so it is not sent."""
+    if isinstance(recipe, Steps):
+        texts = [(each.text, each.source) for each in recipe.instructions]
+    else:
+        lines = recipe.data.decode(errors="replace").splitlines()
+        texts = [(line, SourceLocation(recipe.path, n)) for n, line in enumerate(lines, 1)]
+    for text, source in texts:
+        if _FETCHES.match(text):
+            raise BuilderError(
+                "this build has no network, and this BuildKit cannot keep ADD from fetching",
+                code="builder-lacks",
+                source=source,
+            )
+
+
 def _steps(recipe: Steps, pinned: _Pinned) -> tuple[bytes, tuple[int, ...]]:
     first = "scratch" if recipe.base is None else pinned.first(recipe.base)
     text = f"FROM {first}\n"
@@ -171,13 +192,13 @@ class _Pinned:
         self._whole = whole
         self._attributes = attributes
         self.by_blobs: list[Base] = []
-        self.names: list[str] = []
+        self.names: list[tuple[str, str]] = []
 
     def first(self, base: Base) -> str:
         """What ``FROM`` says for the one base of steps."""
         if base.pull and (base.open_blob is None or not self._whole):
             name = f"{base.pull}@{base.manifest.digest}"
-            self.names.append(name)
+            self.names += [(name, name), (str(base.manifest.digest), name)]
             return name
         self._named(BASE_NAME, base)
         return BASE_NAME
@@ -186,7 +207,7 @@ class _Pinned:
         """Let ``name`` in the Dockerfile mean ``base``."""
         if not self._whole:
             if name.endswith(f"@{base.manifest.digest}"):
-                self.names.append(name)
+                self.names += [(name, name), (str(base.manifest.digest), name)]
                 return
             raise BuilderError(
                 f"this BuildKit cannot pin {name}, which a Dockerfile names without its digest",
@@ -198,7 +219,7 @@ class _Pinned:
 
     def _named(self, name: str, base: Base) -> None:
         digest = base.manifest.digest
-        self.names += [name, base.reference, str(digest)]
+        self.names += [(each, base.reference) for each in (name, base.reference, str(digest))]
         if base.open_blob is not None and self._whole:
             self._attributes[f"context:{name}"] = f"oci-layout://{STORE}@{digest}"
             self.by_blobs.append(base)

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import grpc
-
 from envgraph_buildkit.connection import CONTROL, Connection
 from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.quiet import grpc
 
 _CHUNK: Final = 1 << 16
 _CALLS: Final = 32

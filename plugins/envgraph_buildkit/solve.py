@@ -8,13 +8,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-import grpc
-
 from envgraph.api import BuilderError, Cancel
 from envgraph_buildkit.connection import CONTROL, Connection
 from envgraph_buildkit.failures import build_failure, details_of
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.progress import Progress
+from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written
 from envgraph_buildkit.session import Session
 

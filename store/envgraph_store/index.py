@@ -51,6 +51,18 @@ def read(folders: Folders) -> bytes | None:
         os.close(fd)
 
 
+def names_of(folders: Folders, digest: Digest) -> list[str]:
+    """The names that ``index.json`` gives an image; none where it cannot be read.
+
+    A hint: the refs are the truth, and a process may have died before it wrote this.
+    """
+    try:
+        entries = json.loads(read(folders) or b"")["manifests"]
+        return [e["annotations"][REF_NAME] for e in entries if e["digest"] == str(digest)]
+    except (ValueError, KeyError, TypeError, RecursionError, OSError):
+        return []
+
+
 def is_damaged(folders: Folders) -> bool:
     """Whether ``index.json`` is missing or cannot be read as an index (not: out of date)."""
     try:

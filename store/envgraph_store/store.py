@@ -138,6 +138,12 @@ class Store:
         finally:
             held.release()
 
+    def names_of(self, image: Digest) -> list[str]:
+        """The names that ``index.json`` gives an image: one look, and a hint only."""
+        from envgraph_store import index
+
+        return index.names_of(self._folders, image)
+
     @property
     def memo(self) -> Memo:
         """Hints that may vanish; diskcache is imported when this is first asked for."""

@@ -67,7 +67,7 @@ def bash(applied: Cli, need: Callable[[str], str]) -> Complete:
     return complete
 
 
-def test_bash_offers_verbs_flags_choices_and_names(bash: Complete) -> None:
+def test_bash_offers_verbs_flags_choices_and_names(bash: Complete, applied: Cli) -> None:
     assert bash("envgraph pl") == ["plan", "plugin"]
     assert set(bash("envgraph ")) == set(VERBS)
     assert bash("envgraph plan --de") == ["--detailed-exitcode"]
@@ -87,6 +87,8 @@ def test_bash_offers_verbs_flags_choices_and_names(bash: Complete) -> None:
     assert bash("envgraph plan --out ") == bash("envgraph apply ") == []
     assert bash("envgraph apply --parallelism ") == bash("envgraph nonsense ") == []
     assert bash("envgraph show train tr") == []
+    assert applied("archive train:1").code == 0
+    assert bash("envgraph show ") == ["two\\ words"]
 
 
 def test_bash_asks_the_workspace_and_store_of_the_line(
@@ -238,5 +240,5 @@ def test_completion_says_what_it_needs(cli: Cli) -> None:
     assert cli("completion").code == 1
     assert cli("completion tcsh").code == 1
     assert cli("completion bash --json").json["script"].startswith("# Completion")
-    assert cli("completion --names --json").json["names"] == []
+    assert cli("completion names --json").json["names"] == []
     assert not (cli.folder.parent / "store").exists()

@@ -10,7 +10,10 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.distributions import GOOD, distribution
 
-KEYS = {"name", "distribution", "version", "module", "registries", "hooks", "problems", "printed"}
+KEYS = {
+    "name", "distribution", "version", "module", "registries", "builders", "hooks", "problems",
+    "printed",
+}  # fmt: skip
 NOISY = GOOD.replace(
     "    yield MemoryRegistry(options.shelf)",
     "    print('opened')\n    yield MemoryRegistry(options.shelf)\n    print('closed')",
@@ -29,6 +32,9 @@ def test_our_own_plugins_are_listed_and_good(cli: Cli) -> None:
     assert all(set(plugin) == KEYS for plugin in done.json["plugins"])
     types = {r["type"] for plugin in done.json["plugins"] for r in plugin["registries"]}
     assert {"dirs", "oci"} <= types
+    builders = {b["type"] for plugin in done.json["plugins"] for b in plugin["builders"]}
+    assert {"buildah", "buildkit"} <= builders
+    assert "\n  builder type buildkit: " in cli("plugin list").out
     assert cli("plugin check").code == 0
 
 

@@ -6,12 +6,15 @@ import asyncio
 import doctest
 import importlib
 import json
+import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,6 +184,7 @@ def test_every_problem_names_its_field(ws: Workspace, make: Make) -> None:
         ({"name": ""}, "Environment('').name name"),
         ({"name": "x" * 300}, f"Environment('{'x' * 59}…').name name"),
         ({"name": "a", "image": None}, "Environment('a') no-image"),
+        ({"name": "a", "version": 1.10}, "Environment('a').version version"),
         ({"name": "{{n}}"}, "Environment('{{n}}').name template"),
         ({"name": "a", "conda_file": 5}, "Environment('a').conda_file missing-file"),
         ({"name": "a", "conda_file": {1: 2, ("x",): 3}}, "Environment('a').conda_file type"),
@@ -250,6 +254,56 @@ def test_names_that_are_not_there(ws: Workspace, make: Make) -> None:
         ws.environments.get("train", version="1", label="latest")
     with pytest.raises(UsageError):
         ws.environments.create_or_update("train.yml")  # type: ignore[arg-type]
+
+
+def test_labels_move_and_archived_versions_hide(ws: Workspace, make: Make) -> None:
+    environments = ws.environments
+    environments.create_or_update(make("train", "alpha"))
+    environments.create_or_update(make("train", "beta"))
+    environments.label("train", 1, "prod")
+    assert environments.get("train", label="prod").version == "1"
+    assert environments.get("train", "1").labels == ("prod",)
+    assert environments.get("train").labels == ("latest",)
+    environments.archive("train", version="2")
+    assert environments.get("train", label="latest").version == "1"
+    assert [(v.version, v.archived) for v in environments.list("train")] == [("1", False)]
+    everything = environments.list("train", archived=True)
+    assert [(v.version, v.archived) for v in everything] == [("2", True), ("1", False)]
+    environments.archive("train")
+    assert environments.list() == ()
+    assert [v.name for v in environments.list(archived=True)] == ["train"]
+    environments.restore("train")
+    environments.restore("train", "2")
+    assert environments.get("train").version == "2"
+    for call in (environments.archive, environments.restore):
+        with pytest.raises(NotFoundError):
+            call("train", "9")
+    with pytest.raises(InputError):
+        environments.label("train", 1, "latest")
+
+
+def test_a_description_changes_and_the_version_stays(ws: Workspace, make: Make) -> None:
+    first = ws.environments.create_or_update(make("train", "alpha", description="one"))
+    again = ws.environments.create_or_update(make("train", "alpha", description="two"))
+    assert (again.version, again.description, again.image) == ("1", "two", first.image)
+    assert ws.environments.get("train").description == "two"
+
+
+def test_a_version_is_shared_and_listed_from_a_registry(
+    folder: Path, tmp_path: Path, make: Make
+) -> None:
+    settings = json.loads((folder / "envgraph.yaml").read_text())
+    settings["registries"] = {"shared": {"type": "dirs", "path": str(tmp_path / "shared")}}
+    (folder / "envgraph.yaml").write_text(json.dumps(settings))
+    ws = Workspace.open(folder, store=tmp_path / "store")
+    made = ws.environments.create_or_update(make("train", "beta"))
+    assert ws.environments.share("train", "1", registry="shared") == made
+    other = Workspace.open(folder, store=tmp_path / "other")
+    [listed] = other.environments.list(registry="shared")
+    assert (listed.name, listed.version, listed.image) == ("train", "1", made.image)
+    assert [v.version for v in other.environments.list("train", registry="shared")] == ["1"]
+    assert other.environments.list("nothing", registry="shared") == ()
+    assert other.environments.list() == ()
 
 
 def write_files(folder: Path, **files: str) -> None:
@@ -363,14 +417,43 @@ def test_the_examples_in_the_docs_run(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("ENVGRAPH_STORE", str(tmp_path / "store"))
-    tried = 0
     names = {"Workspace": Workspace, "Environment": Environment, "BuildContext": BuildContext}
+    runner = doctest.DocTestRunner()
     for name in DOCUMENTED:
         module = importlib.import_module(f"envgraph.sdk.{name}")
-        result = doctest.testmod(module, extraglobs=names)
-        assert result.failed == 0
-        tried += result.attempted
-    assert tried > 10
+        found = [t for t in doctest.DocTestFinder().find(module, extraglobs=names) if t.examples]
+        for example in sorted(found, key=lambda test: test.lineno or 0):
+            runner.run(example)
+    assert runner.failures == 0
+    assert runner.tries > 20
+
+
+def test_the_block_in_the_readme_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ENVGRAPH_STORE", str(tmp_path / "store"))
+    (folder / "conda.yml").write_text("channels: [conda-forge]\ndependencies: [beta]\n")
+    page = (ROOT / "envgraph/sdk/README.md").read_text()
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["env"].reference == "train:1"
+    assert names["ws"].environments.get("train").labels == ("latest", "production")
+    assert names["result"].built == 0
+
+
+def test_the_example_runs_and_runs_again(folder: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, ROOT / "examples/sdk/register.py"],
+            cwd=folder,
+            env={"PATH": os.defpath, "HOME": str(tmp_path), "ENVGRAPH_STORE": str(tmp_path / "s")},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "train:1: python 3.12.1\n"
 
 
 def test_importing_a_part_does_not_import_the_top() -> None:
@@ -385,6 +468,35 @@ def test_importing_a_part_does_not_import_the_top() -> None:
         "assert not {'yaml', 'rattler', 'networkx', 'rich', 'pluggy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_values_go_to_other_processes(ws: Workspace, make: Make) -> None:
+    made = ws.environments.create_or_update(make("train", "beta"))
+    there = pickle.loads(pickle.dumps(made))
+    assert there == made
+    assert there.packages == made.packages
+
+
+def test_what_a_progress_raises_comes_out_and_breaks_nothing(ws: Workspace, make: Make) -> None:
+    def wrong(event: Event) -> None:
+        if event.kind == "done":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ws.environments.create_or_update(make("train", "beta"), progress=wrong)
+    assert ws.environments.list() == ()
+    assert ws.environments.create_or_update(make("train", "beta")).version == "1"
+
+
+def test_reserved_names_are_refused(ws: Workspace, make: Make) -> None:
+    with pytest.raises(InputError) as caught:
+        ws.environments.create_or_update(make("AzureML-mine", "beta"))
+    assert [d.code for d in caught.value.diagnostics] == ["reserved-prefix"]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        Workspace.open(tmp_path / "gone")
 
 
 def test_a_problem_can_be_pickled(ws: Workspace) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def pages() -> list[Path]:
-    skipped = {".venv", ".demo", ".bench"}
+    skipped = {".venv", ".demo", ".bench", ".pytest_cache"}
     found = [p for p in ROOT.rglob("*.md") if not skipped & set(p.relative_to(ROOT).parts)]
     return sorted(found)
 

@@ -106,6 +106,7 @@ EXPECTED: Mapping[str, set[str]] = {
     "docker_steps[0].source": set(),
     "docker_steps[0].images": set(),  # the instruction says it
     "docker_steps[0].secrets": set(),
+    "docker_steps[0].folder": set(),
     "environment_variables": {"runtime"},
     "inference_config.liveness_route.port": {"runtime"},
     "inference_config.liveness_route.path": {"runtime"},
@@ -122,6 +123,7 @@ EXPECTED: Mapping[str, set[str]] = {
     "source": set(),
     "inputs": set(),
     "image_path": set(),
+    "anonymous": set(),  # how it is found, not what it is
 }
 
 

@@ -38,7 +38,7 @@ SIGNATURE: Final = Signature(
     examples=(
         ("envgraph clone train:3 train-gpu --set tags.team=vision", "and then edit its packages"),
         (
-            "envgraph clone azureml://registries/shared/environments/base/labels/latest mine",
+            "envgraph clone azureml://registries/shared/environments/base/versions/3 mine",
             "one of your own from a curated one",
         ),
     ),

@@ -5,24 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from envgraph.cli.options import Flag, Operand, Signature, Values
+from envgraph.cli.options import Operand, Signature, Values
 from envgraph.cli.session import Session
-from envgraph.errors import UsageError
 
-SHELLS: Final = ("bash", "zsh", "fish")
+NAMES: Final = "names"
+SHELLS: Final = ("bash", "zsh", "fish", NAMES)
 SIGNATURE: Final = Signature(
-    operands=(Operand("SHELL", "the shell to make it for", "optional", SHELLS),),
-    flags=(Flag("--names", "the names of all environments, for these scripts", hidden=True),),
+    operands=(Operand("SHELL", "the shell, or `names` for what its script asks", choices=SHELLS),),
     notes=(
         "Prints a script that completes verbs, flags, their values, and the names of the "
         "environments that are registered. It is made from what this version takes: make it "
         "anew after an update.",
     ),
     examples=(
-        (
-            "envgraph completion bash > ~/.local/share/bash-completion/completions/envgraph",
-            "for bash, if the package bash-completion is there; else source it in ~/.bashrc",
-        ),
+        ('eval "$(envgraph completion bash)"', "a line for ~/.bashrc; or keep what it prints"),
         ("envgraph completion zsh > ~/.zfunc/_envgraph", "for zsh, with ~/.zfunc in $fpath"),
         ("envgraph completion fish > ~/.config/fish/completions/envgraph.fish", "for fish"),
     ),
@@ -31,28 +27,30 @@ SIGNATURE: Final = Signature(
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The shell; empty for the names that its script asks for."""
+    """The shell, or :data:`NAMES`."""
 
     shell: str
 
 
 def read(values: Values) -> Arguments:
-    """The verb's arguments; UsageError when no shell is named."""
-    shell = values.word("SHELL") or ""
-    if not shell and not values.on("--names"):
-        raise UsageError("envgraph completion needs a SHELL: bash, zsh or fish")
-    return Arguments(shell)
+    """The verb's arguments."""
+    return Arguments(values.word("SHELL") or "")
 
 
 def run(arguments: Arguments, session: Session) -> int:
-    """Print the script, or the names one a line."""
-    text = _script(arguments.shell) if arguments.shell else _names(session)
-    if session.common.json:
-        answer = {"shell": arguments.shell, "script": text}
-        session.answer(answer if arguments.shell else {"names": text.splitlines()})
+    """Print the script, or the names of environments, one a line."""
+    if arguments.shell == NAMES:
+        names = _names(session)
+        if session.common.json:
+            session.answer({"names": names})
+        elif names:
+            session.console.raw("\n".join(names))
         return 0
-    for line in text.splitlines():
-        session.console.raw(line)
+    script = _script(arguments.shell)
+    if session.common.json:
+        session.answer({"shell": arguments.shell, "script": script})
+    else:
+        session.console.raw(script)
     return 0
 
 
@@ -64,11 +62,15 @@ def _script(shell: str) -> str:
     return scripts[shell](all_verbs())
 
 
-def _names(session: Session) -> str:
-    """Names alone: no record is read, so ten thousand are as quick as one."""
-    from envgraph.history.read import environment_names
+def _names(session: Session) -> list[str]:
+    """The names of environments that have a latest version.
+
+    The refs say so: no record is read, so ten thousand are quick.
+    """
+    from envgraph.history.read import environment_refs
 
     with session.open_workspace() as workspace:
         if not workspace.store_path.is_dir():
-            return ""
-        return "\n".join(environment_names(workspace.store, workspace.config.id))
+            return []
+        refs = environment_refs(workspace.store, workspace.config.id)
+        return sorted(name for name, ref in refs.items() if ref.value.get("version"))

@@ -11,7 +11,7 @@ from envgraph.cli.session import Session
 from envgraph.cli.views.text import moment, table
 
 if TYPE_CHECKING:
-    from envgraph.apply.versions import Listed
+    from envgraph.history.listing import Listing
 
 SIGNATURE: Final = Signature(
     flags=(
@@ -42,47 +42,27 @@ def read(values: Values) -> Arguments:
 
 def run(arguments: Arguments, session: Session) -> int:
     """One row for each version, or one JSON object for each record of one."""
-    from envgraph.apply.versions import Listed
+    from envgraph.history.listing import listing_of
 
     with session.open_workspace() as workspace:
         if arguments.registry is not None:
             shared = workspace.traffic.listed(arguments.registry, all=arguments.all)
-            found = [Listed(record) for record in shared]
+            found = [listing_of(record) for record in shared]
         else:
             found = workspace.versions.listed(all=arguments.all, archived=arguments.archived)
         if session.common.json:
-            session.answer({"environments": [_document(item) for item in found]})
+            session.answer({"environments": [item.to_json() for item in found]})
         else:
             _show(_newest_of_each_version(found), session, arguments.registry)
     return 0
 
 
-def _newest_of_each_version(found: Sequence[Listed]) -> list[Listed]:
+def _newest_of_each_version(found: Sequence[Listing]) -> list[Listing]:
     """One record for each version: a newer image of it replaces the older one."""
-    return list({(item.record.environment, item.record.version): item for item in found}.values())
+    return list({(item.name, item.version): item for item in found}.values())
 
 
-def _document(item: Listed) -> dict[str, object]:
-    record = item.record
-    return {
-        "name": record.environment,
-        "version": record.version,
-        "sequence": record.sequence,
-        "kind": record.kind,
-        "definition": str(record.definition),
-        "lock": {platform: str(lock.identity) for platform, lock in record.locks.items()},
-        "image": str(next(iter(record.images.values()))),
-        "image_name": record.image_name,
-        "platforms": list(record.images),
-        "created": record.time,
-        "description": record.description,
-        "tags": dict(record.tags),
-        "labels": list(item.labels),
-        "archived": item.archived,
-    }
-
-
-def _show(found: Sequence[Listed], session: Session, registry: str | None) -> None:
+def _show(found: Sequence[Listing], session: Session, registry: str | None) -> None:
     if not found and registry is not None:
         session.console.note(f"Nothing is shared in {registry!r}, as far as is known here.")
         return
@@ -94,8 +74,6 @@ def _show(found: Sequence[Listed], session: Session, registry: str | None) -> No
         session.console.out(*line)
 
 
-def _row(item: Listed) -> list[str]:
-    record = item.record
-    kind = f"{record.kind} (archived)" if item.archived else record.kind
-    cells = [record.environment, record.version, kind]
-    return [*cells, record.image.hex[:12], moment(record.time)]
+def _row(item: Listing) -> list[str]:
+    kind = f"{item.kind} (archived)" if item.archived else item.kind
+    return [item.name, item.version, kind, item.final[:12], moment(item.created)]

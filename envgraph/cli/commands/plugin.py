@@ -13,7 +13,7 @@ from envgraph.cli.views.console import wrap
 from envgraph.cli.views.text import many
 
 if TYPE_CHECKING:
-    from envgraph.api import RegistryPlugin
+    from envgraph.api import BuilderPlugin, RegistryPlugin
     from envgraph.plugins import Found, Plugins
 
 TASKS: Final = ("list", "check")
@@ -28,11 +28,13 @@ SIGNATURE: Final = Signature(
         "plugins with one name.",
     ),
     examples=(
-        ("envgraph plugin list", "which `type:` a registry may have"),
+        ("envgraph plugin list", "which `type:` a registry or a builder may have"),
         ("envgraph plugin check", "for authors, and after an upgrade"),
     ),
 )
 
+_SHOWN: Final = ("envgraph_registries", "envgraph_builders")
+"""Hooks whose offers are listed themselves."""
 _KINDS: Final = {str: "text", int: "number", bool: "true|false"}
 
 
@@ -81,18 +83,24 @@ def run(arguments: Arguments, session: Session) -> int:
 def _problems(plugins: Plugins, found: Found) -> list[str]:
     """What is wrong with one plugin, its name clashes too."""
     clashes = [plugins.clash(kind) for kind in found.registries]
+    clashes += [plugins.clash(kind, "builder") for kind in found.builders]
     return [*found.problems, *dict.fromkeys(filter(None, clashes))]
 
 
 def _offers(plugins: Plugins, found: Found, width: int) -> list[str]:
     lines: list[str] = []
-    for kind in found.registries:
-        plugin = plugins.registries[kind]
+    for word, plugin in _offered(plugins, found):
         keys = ", ".join(_key(option) for option in _options(plugin))
-        lines += wrap(f"registry type {kind}: {plugin.summary}", width - 2)
+        lines += wrap(f"{word} type {plugin.name}: {plugin.summary}", width - 2)
         lines += [f"    {line}" for line in wrap(f"keys: {keys or 'none'}", width - 6)]
-    others = [hook for hook in found.hooks if hook != "envgraph_registries"]
+    others = [hook for hook in found.hooks if hook not in _SHOWN]
     return lines + [f"hook {hook}" for hook in others]
+
+
+def _offered(plugins: Plugins, found: Found) -> list[tuple[str, RegistryPlugin | BuilderPlugin]]:
+    """Every type that a plugin offers, with the word for what it is."""
+    registries = [("registry", plugins.registries[kind]) for kind in found.registries]
+    return [*registries, *(("builder", plugins.builders[kind]) for kind in found.builders)]
 
 
 def _document(plugins: Plugins, found: Found, problems: list[str]) -> dict[str, object]:
@@ -101,21 +109,23 @@ def _document(plugins: Plugins, found: Found, problems: list[str]) -> dict[str, 
         "distribution": found.distribution,
         "version": found.version,
         "module": found.value,
-        "registries": [
-            {
-                "type": kind,
-                "summary": plugins.registries[kind].summary,
-                "options": _options(plugins.registries[kind]),
-            }
-            for kind in found.registries
-        ],
+        "registries": _types(plugins, found, "registry"),
+        "builders": _types(plugins, found, "builder"),
         "hooks": list(found.hooks),
         "problems": problems,
         "printed": found.printed,
     }
 
 
-def _options(plugin: RegistryPlugin) -> list[dict[str, object]]:
+def _types(plugins: Plugins, found: Found, wanted: str) -> list[dict[str, object]]:
+    return [
+        {"type": plugin.name, "summary": plugin.summary, "options": _options(plugin)}
+        for word, plugin in _offered(plugins, found)
+        if word == wanted
+    ]
+
+
+def _options(plugin: RegistryPlugin | BuilderPlugin) -> list[dict[str, object]]:
     """The keys beside ``type``: name, type, whether one must be there."""
     from envgraph.plugins.options import kind_of
 

@@ -47,7 +47,7 @@ _envgraph_fill() {  # KIND: what begins like the current word
         environment)
             while IFS= read -r line; do
                 [[ $line != "$cur"* ]] || COMPREPLY+=("$(printf '%q' "$line")")
-            done < <("${COMP_WORDS[0]/#\\~/$HOME}" "${place[@]}" completion --names 2>/dev/null)
+            done < <("${COMP_WORDS[0]/#\\~/$HOME}" "${place[@]}" completion names 2>/dev/null)
             ;;
         other)
             compopt +o default 2>/dev/null

@@ -38,7 +38,7 @@ function __envgraph_environments
             set -a place $command[$i] $command[(math $i + 1)]
         end
     end
-    $command[1] --quiet $place completion --names 2>/dev/null
+    $command[1] --quiet $place completion names 2>/dev/null
 end
 
 complete -c envgraph -f

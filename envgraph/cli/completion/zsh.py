@@ -17,7 +17,7 @@ TEMPLATE: Final = """\
 _envgraph_environments() {
     local -a names
     names=("${(@f)$(_call_program environments $_envgraph_command --quiet "${_envgraph_place[@]}" \\
-        completion --names 2>/dev/null)}")
+        completion names 2>/dev/null)}")
     compadd -a names
 }
 

@@ -17,11 +17,12 @@ def overview(show: Print) -> None:
     show("envgraph: the environment that trained your model, the same tomorrow")
     show()
     show("Usage: envgraph [FLAGS] VERB …")
+    column = max(len(verb) for verb in VERBS) + 2
     for title, verbs in GROUPS:
         show()
         show(Styled(title, "bold"))
         for verb, summary in verbs:
-            show("  ", Styled(f"{verb:<10}", "cyan"), summary)
+            show("  ", Styled(verb.ljust(column), "cyan"), summary)
     show()
     show(Styled("For every verb", "bold"), ", before or after it")
     _flags(show, COMMON, 80)

@@ -65,7 +65,7 @@ def read_foreign(
 
         return read_requirements(path, text, called, python)
     raise InputError(
-        f"{path} is none of the files that can be imported",
+        "this is none of the files that can be imported",
         code="import-kind",
         source=SourceLocation(str(path)),
         hint=f"this version reads {FORMATS}; an environment file needs no import",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fastjsonschema
+import jsonschema
 import pytest
 
 from envgraph.errors import InputError
@@ -77,6 +78,11 @@ def test_the_schemas_name_the_keys_that_the_readers_know() -> None:
     policy = schema("drift-policy.json")
     assert set(policy["properties"]) == drift_policy.KNOWN
     assert set(policy["definitions"]["allowance"]["properties"]) == drift_policy.ENTRY
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_one(name: str) -> None:
+    jsonschema.Draft7Validator.check_schema(schema(name))
 
 
 def test_a_key_that_only_one_of_the_two_has_is_an_error() -> None:
