@@ -76,6 +76,8 @@ class _Watch:
             return
         if found is None:
             self.lines = [*self.lines[-_MOST_LINES:], line]
+            if _NOISE.fullmatch(line):
+                return
             self.on_event(Event("message", str(self.step), "docker-step", self.text, text=line))
             return
         self.end("done")
