@@ -158,7 +158,12 @@ def _matches(pattern: str, folder: str, reading: Reading, source: SourceLocation
         found = [clean] if paths.present(paths.joined(folder, clean)) else []
     if not found:
         reading.note_input(paths.joined(folder, clean))
-        reading.problems.add("missing-file", f"there is no {quoted(pattern)} to copy", source)
+        reading.problems.add(
+            "missing-file",
+            f"there is no {quoted(pattern)} to copy",
+            source,
+            hint="a path starts at the folder of the file that names it",
+        )
     return found
 
 
