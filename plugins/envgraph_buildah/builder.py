@@ -43,6 +43,8 @@ _NOISE: Final = re.compile(r"subprocess exited with status \d+|Error: building a
 _HEREDOC: Final = re.compile(r"(?im)^\s*(?:RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
 _FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
 _ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
+_NO_IDS: Final = "error setting supplemental groups"
+"""What buildah says of a user without ids in ``/etc/subgid``; it ends with code 1 then."""
 _BASE_NAME: Final = "envgraph-base"
 _MOST_LINES: Final = 200
 
@@ -74,6 +76,8 @@ class _Watch:
             return
         if found is None:
             self.lines = [*self.lines[-_MOST_LINES:], line]
+            if _NOISE.fullmatch(line):
+                return
             self.on_event(Event("message", str(self.step), "docker-step", self.text, text=line))
             return
         self.end("done")
@@ -257,6 +261,8 @@ def _failed(recipe: Steps | Dockerfile, watch: _Watch, status: int) -> BuilderEr
     said = [line for line in watch.lines if line.strip()]
     reason = next((line for line in reversed(said) if line.startswith("Error:")), "")
     output = "\n".join(line for line in said if not _NOISE.fullmatch(line))
+    if any(_NO_IDS in line for line in said):  # before the step itself began
+        return refused("buildah cannot run a step here", "\n".join(said[-10:]))
     found = _STATUS.search(reason)
     if found is None:
         status_of_step = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,9 @@ _KEPT: Final = (
 )  # fmt: skip
 _LOST: Final = ("Shell", "Healthcheck", "StopTimeout", "ArgsEscaped")
 """What buildah forgets of a base whose documents are OCI's."""
+
+_OVERLAYS: Final = ("SCHILY.xattr.user.overlay.", "SCHILY.xattr.trusted.overlay.")
+"""What overlayfs writes on files of an ordinary user's build."""
 
 _MOUNT_POINTS: Final = frozenset(
     {"etc/hostname", "etc/hosts", "etc/resolv.conf", "run/.containerenv"}
@@ -143,6 +146,28 @@ def _empty(made: Sequence[dict[str, Any]], layers: int) -> list[bool]:
     return empty
 
 
+def _without_overlays(head: bytes, records: Mapping[str, str]) -> bytes:
+    """A PAX header anew without what overlayfs notes for itself; nothing when nothing is left."""
+    kept = b"".join(
+        _record(key, value) for key, value in records.items() if not key.startswith(_OVERLAYS)
+    )
+    if not kept:
+        return b""
+    block = bytearray(head)
+    block[124:136] = b"%011o\0" % len(kept)
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + kept + bytes(-len(kept) % 512)
+
+
+def _record(key: str, value: str) -> bytes:
+    """One PAX record; the length in front counts its own digits."""
+    rest = b" %s=%s\n" % (key.encode(), value.encode("utf-8", "surrogateescape"))
+    length = len(rest) + len(str(len(rest)))
+    length = len(rest) + len(str(length))
+    return b"%d%s" % (length, rest)
+
+
 def _clean(path: Path) -> tuple[Digest, int]:
     """Take buildah's own mount points out of a layer, every other byte as it is.
 
@@ -174,7 +199,15 @@ def _clean(path: Path) -> tuple[Digest, int]:
             name = member.name.removeprefix("./")
             if name in _MOUNT_POINTS and member.isreg() and not member.size:
                 continue
-            copy(starts[index], starts[index + 1])
+            start = starts[index]
+            if any(key.startswith(_OVERLAYS) for key in member.pax_headers):
+                source.seek(start)
+                head = _without_overlays(source.read(512), member.pax_headers)
+                sha.update(head)
+                out.write(head)
+                size += len(head)
+                start = member.offset_data - 512
+            copy(start, starts[index + 1])
         padding = bytes(1024)
         sha.update(padding)
         out.write(padding)

@@ -29,7 +29,11 @@ _KEPT_VARIABLES: Final = (
 _POLICY: Final = b'{"default": [{"type": "insecureAcceptAnything"}]}\n'
 """What comes in is pinned by digest and verified; buildah need not judge signatures."""
 
+_OTHERS: Final = ("unshare", "--map-auto", "--map-root-user", "--mount", "--net")
+"""As :attr:`Storage.without_network` needs it for an ordinary user: as root of a namespace."""
+
 _NO_NAMESPACES: Final = (
+    "supplemental groups",
     "user namespace", "newuidmap", "newgidmap", "cannot clone", "unshare", "subuid",
     "insufficient uids",
 )  # fmt: skip
@@ -159,7 +163,7 @@ class Storage:
     @cached_property
     def without_network(self) -> tuple[str, ...]:
         """What starts a program without any network; empty where that is not to be had."""
-        for words in (("unshare", "--net"), ("unshare", "--map-auto", "--map-root-user", "--net")):
+        for words in (("unshare", "--net"), _OTHERS):
             if _works(words, self.environ):
                 return words
         return ()

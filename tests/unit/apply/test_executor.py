@@ -195,3 +195,38 @@ def test_a_parallel_map_ends_with_the_first_error_and_starts_nothing_more() -> N
     with pytest.raises(FetchError, match="gone"):
         ParallelMap(2)(work, range(10_000))
     assert len(started) < 10_000
+
+
+def test_what_is_apart_fails_alone_and_takes_down_only_what_stands_on_it() -> None:
+    ran: list[str] = []
+
+    def work(node: Node) -> None:
+        ran.append(node.name)
+        if node.name == "step":
+            raise BuildError("exit code 7")
+
+    step, other = nodes("step", "other")
+    image, index, fine = (
+        Node(node_key("test", {"name": name}), "image", name, needs)
+        for name, needs in (("image", (step.key,)), ("index", ()), ("fine", (other.key,)))
+    )
+    index = Node(index.key, "image-index", "index", (image.key, fine.key))
+    apart = Executor(
+        1, work, lambda close: None, lambda event: None, apart=lambda node: node.name == "step"
+    )
+    outcome = apart.run([[step, other], [image, fine], [index]])
+    assert ran == ["step", "other", "fine"]
+    assert set(outcome.failed) == {step.key}
+    assert set(outcome.skipped) == {image.key, index.key}
+    assert not outcome.whole
+
+
+def test_a_bug_in_what_is_apart_still_ends_all() -> None:
+    def work(node: Node) -> None:
+        if node.name == "step":
+            raise ValueError("a bug")
+
+    step, other = nodes("step", "other")
+    apart = Executor(1, work, lambda close: None, lambda event: None, apart=lambda node: True)
+    outcome = apart.run([[step], [other]])
+    assert set(outcome.skipped) == {other.key}

@@ -1,0 +1,132 @@
+"""Which builder a workspace gets, and what is said where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from envgraph.api.builder import BuilderError, BuilderPlugin, Capabilities
+from envgraph.apply.builders import Builders, builder_remark, missing_builder
+from envgraph.errors import EnvgraphError, InputError, PlatformError
+from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.model.oci import Platform
+from envgraph.plugins import Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    address: str = "here"
+
+
+class Answers:
+    """A builder that is asked and never builds."""
+
+    title = "a builder"
+
+    def __init__(self, error: BuilderError | None) -> None:
+        self.error = error
+
+    def capabilities(self) -> Capabilities:
+        if self.error is not None:
+            raise self.error
+        return Capabilities((Platform("linux", "amd64"),), frozenset(), "1.0")
+
+    def build(self, *args: Any) -> Any:
+        raise NotImplementedError
+
+
+def plugin(name: str, *, down: bool = False, connects: bool = False) -> BuilderPlugin:
+    error = BuilderError(f"{name} is down", code="builder-down", hint=f"start {name}")
+
+    @contextmanager
+    def opened(options: Options, context: object) -> Iterator[Answers]:
+        yield Answers(error if down else None)
+
+    return BuilderPlugin(name, "for tests", Options, opened, connects=lambda options: connects)
+
+
+def builders(*plugins: BuilderPlugin, offline: bool = False, **builder: object) -> Builders:
+    provider = Provider(str(builder.pop("type", "auto")), builder)
+    config = WorkspaceConfig("w", "id", "/nowhere", builder=provider)
+    return Builders(config, lambda: Plugins((), builders=plugins), offline=offline)
+
+
+def test_auto_takes_what_answers_first_and_says_why() -> None:
+    one, two = plugin("buildkit", down=True), plugin("buildah")
+    found = builders(two, one, plugin("another")).chosen()
+    assert (found.name, found.why) == ("buildah", "buildkit did not answer")
+    assert builders(two, plugin("buildkit")).chosen().name == "buildkit"
+    assert builders(plugin("zebra"), plugin("ant")).chosen().name == "ant"
+
+
+def test_a_named_builder_is_the_only_one_that_is_asked() -> None:
+    with pytest.raises(PlatformError) as caught:
+        builders(plugin("buildkit"), plugin("buildah", down=True), type="buildah").chosen()
+    [problem] = caught.value.diagnostics
+    assert problem.code == "no-builder"
+    assert "buildah is down" in problem.detail
+    assert problem.hint == "start buildah"
+
+
+def test_where_none_answers_all_that_was_tried_is_said() -> None:
+    found = builders(plugin("buildkit", down=True), plugin("buildah", down=True))
+    with pytest.raises(PlatformError) as caught:
+        found.chosen()
+    assert caught.value.diagnostics[0].detail == (
+        "buildkit: buildkit is down\nbuildah: buildah is down"
+    )
+    remark = builder_remark(found, ["b", "a", "b"], 2)
+    assert (remark.severity, remark.code) == ("warning", "no-builder")
+    assert "2 steps need a builder (a, b)" in remark.summary
+    error = missing_builder(found, ["b", "a", "b"])
+    assert error is not None
+    assert error.diagnostics[0].severity == "error"
+    assert error.diagnostics[0].summary.startswith("a, b: ")
+    assert missing_builder(builders(plugin("buildah")), ["a"]) is None
+
+
+def test_without_any_plugin() -> None:
+    with pytest.raises(PlatformError, match="no builder is there"):
+        builders().chosen()
+    with pytest.raises(EnvgraphError, match="no plugin offers the builder type"):
+        builders(type="kaniko").chosen()
+
+
+def test_offline_only_what_opens_no_connection() -> None:
+    remote, local = plugin("buildkit", connects=True), plugin("buildah")
+    assert builders(remote, local, offline=True).chosen().name == "buildah"
+    assert builders(remote, local).chosen().name == "buildkit"
+    with pytest.raises(PlatformError, match="buildkit cannot be used"):
+        builders(remote, type="buildkit", offline=True).chosen()
+
+
+def test_options_are_checked_and_the_timeout_is_ours() -> None:
+    found = builders(plugin("buildah"), type="buildah", timeout=5, address="there")
+    assert found.chosen().name == "buildah"
+    assert found.timeout == 5.0
+    assert builders(plugin("buildah")).timeout is None
+    with pytest.raises(InputError, match=r"timeout must be a whole number"):
+        _ = builders(timeout="soon").timeout
+    with pytest.raises(InputError, match="no option 'adress'"):
+        builders(plugin("buildah"), type="buildah", adress="x").chosen()
+
+
+def test_the_answer_holds_until_it_is_closed() -> None:
+    asked: list[str] = []
+
+    @contextmanager
+    def opened(options: Options, context: object) -> Iterator[Answers]:
+        asked.append("open")
+        yield Answers(None)
+        asked.append("close")
+
+    found = builders(BuilderPlugin("buildah", "for tests", Options, opened))
+    assert found.chosen() is found.chosen()
+    found.close()
+    assert asked == ["open", "close"]
+    found.chosen()
+    assert asked == ["open", "close", "open"]
