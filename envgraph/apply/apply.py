@@ -306,6 +306,9 @@ class Applier:
         for node in plan.graph.reachable([target.image]):
             if (layer := observer.layer(node.key)) is not None:
                 members |= {layer.digest: None, layer.paths: None}
+            if (built := observer.built(node.key)) is not None:
+                # Also the configs between steps: a step that changes goes on from there.
+                members |= dict.fromkeys(built.blobs)
         size = self._store.blobs.size(final)
         return BuiltImage(platforms, final, size, tuple(sorted(members)))
 

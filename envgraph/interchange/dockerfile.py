@@ -47,6 +47,12 @@ def dockerfile(lock: LockedEnvironment, title: str, variables: Mapping[str, str]
     platform = _PLATFORMS.get(lock.platform)
     if platform is None:
         raise InputError(f"images are for Linux, and {lock.platform} is not", code="image-platform")
+    if lock.context is not None:
+        raise InputError(
+            f"{' '.join(title.split())} is a Docker build context: its Dockerfile is there already",
+            code="export-context",
+            hint="`export --format oci` has the image",
+        )
     steps, problems = _steps(lock)
     lines = [
         f"# {' '.join(title.split())}, {lock.platform}: the same packages, checked by sha256.",

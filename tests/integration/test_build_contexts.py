@@ -176,3 +176,10 @@ def test_a_dockerfile_on_scratch_needs_no_registry(built: BuiltDesk) -> None:
     config, layers = built.image("app")
     assert "A=b" in config["config"]["Env"]
     assert [set(names_in(layer)) for layer in layers] == [{"a"}]
+
+
+def test_a_context_is_no_dockerfile_to_export(built: BuiltDesk) -> None:
+    built.context("app", "FROM scratch\nCOPY a /a\n", {"a": "a"})
+    built.desk.apply("--offline")
+    answer = built.desk.run("export", "app", "--format", "dockerfile", "--json")
+    assert answer.errors() == ["export-context"]

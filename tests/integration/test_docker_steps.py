@@ -229,3 +229,15 @@ def test_the_image_runs_and_travels(built: BuiltDesk, tmp_path: Path) -> None:
     built.desk.ok("export", "train", "--format", "oci", "-o", str(layout))
     index = json.loads((layout / "index.json").read_text())
     assert index["manifests"]
+
+
+def test_what_lies_between_steps_outlives_a_collection(built: BuiltDesk) -> None:
+    desk = built.desk
+    built.steps("train", "RUN echo a > /a", "ENV A=b", "RUN echo c > /c", conda="alpha=1.0")
+    desk.apply()
+    desk.ok("store", "gc", "--grace-days", "0", "--json")
+    built.steps("train", "RUN echo a > /a", "ENV A=b", "RUN echo d > /d", conda="alpha=1.0")
+    todo = [s["name"] for s in desk.plan()["steps"] if s["kind"] == "docker-step"]
+    assert todo == ["RUN echo d > /d"]
+    desk.apply()
+    assert desk.run("store", "verify").code == 0
