@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from envgraph.api import Builder, Credentials, PluginContext
 from envgraph_buildkit.builder import BuildkitBuilder
 from envgraph_buildkit.connection import CONTROL
 from envgraph_buildkit.dial import dial, join, upgrade
+from envgraph_buildkit.docker import _connect
 from envgraph_buildkit.options import BuildkitOptions, Endpoint
 from envgraph_buildkit.plugin import open_builder
 from tests.services import require_tool
@@ -106,3 +108,14 @@ def forget(builder: Builder) -> None:
     call = builder._connected().channel.unary_stream(CONTROL + "Prune")
     for _ in call(b"\x10\x01"):  # PruneRequest{all: true}
         pass
+
+
+def images(address: str) -> list[str]:
+    """The names that builds have left in docker's own store."""
+    connection = _connect(Endpoint(address, "a test"))
+    try:
+        connection.request("GET", "/v1.24/images/json", headers={"Host": "docker"})
+        found = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return [tag for image in found for tag in image["RepoTags"] or [] if "envgraph-" in tag]

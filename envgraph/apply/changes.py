@@ -17,11 +17,13 @@ from envgraph.errors import EnvgraphError, InputError
 from envgraph.history.append import Appender
 from envgraph.history.fold import LATEST, EnvironmentState, VersionState
 from envgraph.history.read import image_ref, read_version, whole_record
+from envgraph.image.nodes import host_platform, image_nodes
 from envgraph.lock.pins import Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.history import Change
 from envgraph.model.names import name_problem
 from envgraph.model.oci import DOCUMENT_LIMIT
+from envgraph.model.records import VersionRecord
 from envgraph_store import Digest, Store, Transaction
 from envgraph_store.errors import StoreError
 
@@ -119,7 +121,8 @@ class Changes:
             for version in before.versions.values():
                 after = self.state.versions[version.version]
                 if before.holds(version) and not self.state.holds(after):
-                    batch.renew(self._objects(version))
+                    record = whole_record(self._store, read_version(self._store, version))
+                    batch.renew(self._objects(record), self._keys(record))
             mark_applied(batch, self._store, self._config.id, self._now)
             batch.commit()
         self._store.rewrite_index()
@@ -142,9 +145,21 @@ class Changes:
         elif ref is not None:
             batch.delete_ref(ref_name, ref.generation)
 
-    def _objects(self, version: VersionState) -> set[Digest]:
+    def _keys(self, record: VersionRecord) -> set[str]:
+        """The actions that say what its layers and images are, as this workspace makes them."""
+        pins = Pins(self._store, self._config.id)
+        keys = set(record.image_keys.values())
+        for reference in record.locks.values():
+            try:
+                lock = pins.read(reference.record)
+            except (StoreError, EnvgraphError):
+                continue
+            nodes = image_nodes(lock, record.runtime, self._config.image, host_platform())
+            keys |= {str(node.key) for node in nodes.nodes}
+        return keys
+
+    def _objects(self, record: VersionRecord) -> set[Digest]:
         """What the version kept: manifests, what they name, layers and lists of paths."""
-        record = whole_record(self._store, read_version(self._store, version))
         images = {record.image, *record.images.values()}
         found = images | set(record.members)
         for image in images:

@@ -37,6 +37,8 @@ def explain_sides(config: WorkspaceConfig, before: Side, after: Side) -> Why:
             base=inputs["base"],
             packages=inputs["packages"],
             steps=inputs["docker steps"],
+            images=inputs["images of the steps"],
+            context=inputs["build context"],
             platform=inputs["platform"],
         )
         assembly = way if isinstance(way, Assembly) else known

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from envgraph.diff.versions import Side, VersionDiff, compare_lines, compare_versions
 from envgraph.model.canonical import digest_of
-from envgraph.model.identity import DEFINITION_SCHEMA, LOCK_SCHEMA
-from envgraph.model.locked import LockedEnvironment, LockedPackage
+from envgraph.model.identity import DEFINITION_SCHEMA, lock_identity
+from envgraph.model.locked import LockedBase, LockedContext, LockedEnvironment, LockedPackage
+from envgraph_store.digest import Digest
 
 Inputs = Mapping[str, Any]
 
@@ -140,6 +141,8 @@ def _short(value: Any) -> str:
     """A part of a definition as a person would write it."""
     if value is None:
         return "none"
+    if isinstance(value, LockedContext):
+        return f"{value.dockerfile_path} ({value.tree.hex[:12]})"
     if isinstance(value, Mapping):
         text = value.get("text") or value.get("instruction") or value.get("dockerfile_path") or ""
         tree = value.get("tree")
@@ -157,9 +160,15 @@ def lock_inputs(lock: LockedEnvironment) -> dict[str, Any]:
         "platform": lock.platform,
         "base": lock.base.manifest,
         "docker steps": list(lock.steps),
+        "images of the steps": dict(lock.images),
+        "build context": lock.context,
         **{f"{p.manager} {p.name}": p for p in map(_bare, lock.packages)},
         "order of packages": None if order == sorted(order) else order,
     }
+
+
+_NOT_READ: Final = Digest.of(b"")
+"""For what a lock's identity does not look at."""
 
 
 def _bare(package: LockedPackage) -> LockedPackage:
@@ -169,16 +178,17 @@ def _bare(package: LockedPackage) -> LockedPackage:
 
 def lock_key(inputs: Inputs) -> object:
     """The lock's identity, from its parts."""
-    packages = packages_of(inputs)
-    return digest_of(
-        LOCK_SCHEMA,
-        {
-            "platform": inputs["platform"],
-            "base": inputs["base"],
-            "steps": inputs["docker steps"],
-            "packages": [package.identity() for package in packages],
-        },
+    lock = LockedEnvironment(
+        _NOT_READ,
+        _NOT_READ,
+        inputs["platform"],
+        LockedBase("", inputs["base"]),
+        tuple(packages_of(inputs)),
+        tuple(inputs["docker steps"]),
+        images=inputs["images of the steps"],
+        context=inputs["build context"],
     )
+    return lock_identity(lock)
 
 
 def packages_of(inputs: Inputs) -> list[LockedPackage]:
@@ -205,6 +215,8 @@ def explain_lock(before: Side, after: Side) -> Explanation:
 def _lock_input(name: str, before: Any, after: Any, one: Side, two: Side) -> Input:
     if name == "base":
         return Input(name, _base(one.lock), _base(two.lock))
+    if name == "images of the steps":
+        return Input(name, _images(before), _images(after))
     if isinstance(before, LockedPackage | None) and isinstance(after, LockedPackage | None):
         return Input(
             name,
@@ -212,6 +224,10 @@ def _lock_input(name: str, before: Any, after: Any, one: Side, two: Side) -> Inp
             "-" if after is None else after.label(before),
         )
     return Input(name, _short(before), _short(after))
+
+
+def _images(images: Mapping[str, LockedBase]) -> str:
+    return ", ".join(f"{text} ({base.short})" for text, base in images.items()) or "none"
 
 
 def _base(lock: LockedEnvironment) -> str:
@@ -245,6 +261,8 @@ def image_inputs(side: Side, options: object) -> dict[str, Any]:
         "base": side.lock.base,
         "packages": tuple(map(_bare, side.lock.packages)),
         "docker steps": tuple(side.lock.steps),
+        "images of the steps": dict(side.lock.images),
+        "build context": side.lock.context,
         "platform": side.lock.platform,
         "runtime": side.runtime,
         "options": options,

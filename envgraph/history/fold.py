@@ -66,10 +66,12 @@ class EnvironmentState:
 
     @property
     def newest(self) -> VersionState | None:
-        """The newest version that is not deleted: what a plan compares with.
+        """The newest version that is neither deleted nor anonymous: what is listed."""
+        return _newest(self.versions.values())
 
-        Nor anonymous, but in an environment of which all versions are.
-        """
+    @property
+    def compared(self) -> VersionState | None:
+        """What a plan compares with: the newest; where all are anonymous, one of those."""
         return _newest(self.versions.values(), anonymous=self.is_anonymous)
 
     @property

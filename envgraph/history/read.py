@@ -98,7 +98,7 @@ def latest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:
 def newest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:
     """The newest version that is not deleted, archived or not: what a plan compares with."""
     state = state_of(store, workspace_id, name)
-    found = None if state is None else state.newest
+    found = None if state is None else state.compared
     return None if found is None else read_version(store, found)
 
 

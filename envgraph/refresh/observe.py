@@ -260,7 +260,7 @@ def _versions(store: Store, workspace_id: str, targets: Sequence[Target]) -> _Ve
             continue
         found.deleted[target.name] = frozenset(v.version for v in state.versions.values()
                                                if v.deleted)  # fmt: skip
-        newest = state.newest
+        newest = state.compared
         if newest is None:
             found.taken[target.name] = _all_of(store, workspace_id, target.name)
             continue

@@ -24,7 +24,7 @@ from envgraph.api import (
 )
 from envgraph_buildkit.connection import Connection
 from envgraph_buildkit.content import Content
-from envgraph_buildkit.docker import forget_image, save_image
+from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
 from envgraph_buildkit.messages import encode, message
@@ -54,6 +54,8 @@ class BuildkitBuilder(Builder):
         self._environ = environ
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._loading = threading.Lock()
+        self._loaded: list[str] = []
 
     @property
     def title(self) -> str:
@@ -76,10 +78,21 @@ class BuildkitBuilder(Builder):
         """What the worker can do; BuilderError when nothing answers."""
         return self._connected().capabilities()
 
+    def _load(self, connection: Connection, written: Written, folder: Path) -> None:
+        """Give dockerd the bases that it takes only as images; each once."""
+        for name, base in written.to_load:
+            with self._loading:
+                if name not in self._loaded:
+                    load_image(connection.endpoint, base, name, folder)
+                    self._loaded.append(name)
+
     def close(self) -> None:
-        """Close the connection."""
+        """Take back what was lent to dockerd, and close the connection."""
         with self._lock:
             if self._connection is not None:
+                for name in self._loaded:
+                    forget_image(self._connection.endpoint, name)
+                self._loaded.clear()
                 self._connection.close()
             self._connection = None
 
@@ -95,10 +108,11 @@ class BuildkitBuilder(Builder):
         _check_platform(request.platform, worker.platforms)
         written = write(
             request, whole=worker.whole, network=self._options.network,
-            cache_from=self._options.cache_from,
+            cache_from=self._options.cache_from, loads=connection.docker,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
+            self._load(connection, written, folder)
             with Run(connection, self._context, request, written, on_event, folder) as run:
                 run.solve(self._options, cancel)
             with run.exported() as exported:

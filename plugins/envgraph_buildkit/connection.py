@@ -163,6 +163,8 @@ class Connection:
         features = {CAN_RUN, CAN_DOCKERFILE, CAN_SECRETS, CAN_NO_NETWORK}
         if worker.whole:
             features |= {CAN_PINNED_BASES, CAN_BASE_BLOBS}
+        elif self.docker:
+            features |= {CAN_BASE_BLOBS}  # as images that dockerd is given
         where = "dockerd" if self.docker else "buildkitd"
         return Capabilities(
             worker.platforms,

@@ -41,17 +41,24 @@ class Exported:
         with self.opener(name) as stream:
             magic = stream.read(4)
             stream.seek(0)
-            if magic[:2] == b"\x1f\x8b":
-                with gzip.open(stream) as plain:
-                    yield cast("BinaryIO", plain)
-            elif magic == b"\x28\xb5\x2f\xfd":
-                import zstandard
+            kind = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}.get(magic[:2], "")
+            with plain(stream, kind) as data:
+                yield data
 
-                reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-                with reader as plain:
-                    yield cast("BinaryIO", plain)
-            else:
-                yield stream
+
+@contextmanager
+def plain(stream: BinaryIO, media_type: str) -> Iterator[BinaryIO]:
+    """A layer's plain tar, by how its media type ends."""
+    if media_type.endswith("gzip"):
+        with gzip.open(stream) as data:
+            yield cast("BinaryIO", data)
+    elif media_type.endswith("zstd"):
+        import zstandard
+
+        with zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True) as data:
+            yield cast("BinaryIO", data)
+    else:
+        yield stream
 
 
 def wrong(text: str) -> BuilderError:

@@ -59,6 +59,8 @@ class Written:
     """What a message of BuildKit's may call a base, and what the user calls it."""
 
     syntax: str = ""
+    to_load: tuple[tuple[str, Base], ...] = ()
+    """Bases that dockerd has to be given first, under these names."""
 
     def place(self, line: int | None) -> tuple[int | None, SourceLocation | None]:
         """The instruction of a line and where the user wrote it; None where there is none."""
@@ -110,9 +112,16 @@ def familiar(name: str) -> str:
 
 
 def write(
-    request: BuildRequest, *, whole: bool, network: str, cache_from: Iterable[str]
+    request: BuildRequest,
+    *,
+    whole: bool,
+    network: str,
+    cache_from: Iterable[str],
+    loads: bool = False,
 ) -> Written:
     """What to send for a request; ``whole``: the worker can do all that BuildKit can.
+
+    ``loads``: where it cannot, it is in a dockerd, which can be given images.
 
     BuilderError ``builder-lacks`` and ``base-missing`` for bases that cannot be handed over.
     """
@@ -128,7 +137,7 @@ def write(
         attributes["cache-imports"] = json.dumps(imports)
     if not whole and not request.network:
         _refuse_fetches(recipe)
-    pinned = _Pinned(whole, attributes)
+    pinned = _Pinned(whole, loads, request.network, attributes)
     if isinstance(recipe, Steps):
         for name, base in recipe.images.items():
             pinned.add(name, base)
@@ -142,7 +151,7 @@ def write(
         written = Written(recipe.data, recipe.path, attributes, syntax=_syntax(recipe, request))
     return Written(
         written.data, written.path, attributes, written.instructions, written.starts,
-        tuple(pinned.by_blobs), tuple(pinned.names), written.syntax,
+        tuple(pinned.by_blobs), tuple(pinned.names), written.syntax, tuple(pinned.to_load),
     )  # fmt: skip
 
 
@@ -188,14 +197,30 @@ def _steps(recipe: Steps, pinned: _Pinned) -> tuple[bytes, tuple[int, ...]]:
 class _Pinned:
     """Collects the named contexts."""
 
-    def __init__(self, whole: bool, attributes: dict[str, str]) -> None:
+    def __init__(self, whole: bool, loads: bool, network: bool, attributes: dict[str, str]) -> None:
         self._whole = whole
+        self._network = network
+        self._loads = loads
+        self.to_load: list[tuple[str, Base]] = []
         self._attributes = attributes
         self.by_blobs: list[Base] = []
         self.names: list[tuple[str, str]] = []
 
     def first(self, base: Base) -> str:
         """What ``FROM`` says for the one base of steps."""
+        by_blobs = base.open_blob is not None and not (base.pull and self._network)
+        if not self._whole and self._loads and by_blobs:
+            name = f"{BASE_NAME}-{base.manifest.digest.hex}"
+            self._attributes["image-resolve-mode"] = "local"
+            self.names += [(name, base.reference)]
+            self.to_load.append((name, base))
+            return name
+        if not self._whole and not self._network:
+            raise BuilderError(
+                f"the base {base.reference} is not here, and this build has no network",
+                code="base-missing",
+                hint="build once with network",
+            )
         if base.pull and (base.open_blob is None or not self._whole):
             name = f"{base.pull}@{base.manifest.digest}"
             self.names += [(name, name), (str(base.manifest.digest), name)]

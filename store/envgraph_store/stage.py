@@ -200,8 +200,13 @@ def keeps(folders: Folders, area: AreaName, digest: Digest, data: bytes | memory
 
 def freshen(folders: Folders, area: AreaName, digest: Digest) -> None:
     """Let the grace period of an object that is used again begin anew."""
+    freshen_file(folders[area], digest.hex)
+
+
+def freshen_file(folder: int, name: str) -> None:
+    """Let a file of the store's be young again; one that is not there is none."""
     with contextlib.suppress(OSError):
-        os.utime(digest.hex, dir_fd=folders[area], follow_symlinks=False)
+        os.utime(name, dir_fd=folder, follow_symlinks=False)
 
 
 def without_kept(

@@ -120,15 +120,17 @@ class Transaction:
         finally:
             os.close(fd)
 
-    def renew(self, digests: Iterable[Digest], area: AreaName = "blobs") -> None:
-        """Let the grace period of objects that are here begin anew, at once.
+    def renew(self, digests: Iterable[Digest], actions: Iterable[str] = ()) -> None:
+        """Let the grace period of blobs and actions that are here begin anew, at once.
 
         For what is about to be named by nothing: it stays for as long as anything new would.
         """
         with self._mutex:
             self._require_open()
         for digest in digests:
-            stage.freshen(self._folders, area, digest)
+            stage.freshen(self._folders, "blobs", digest)
+        for key in actions:
+            stage.freshen_file(self._folders["actions"], escape(key))
 
     def put_action(self, key: str, record: Mapping[str, object]) -> None:
         """Say that ``key`` gave ``record``; the digests in it are what it needs."""

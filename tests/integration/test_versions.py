@@ -38,8 +38,9 @@ def collect(desk: Desk, seconds: float) -> set[str]:
 
 def age(desk: Desk) -> None:
     """Let every object be older than any grace period."""
-    for path in (desk.store / "blobs" / "sha256").iterdir():
-        os.utime(path, (1, 1), follow_symlinks=False)
+    for folder in ("blobs/sha256", "actions"):
+        for path in (desk.store / folder).iterdir():
+            os.utime(path, (1, 1), follow_symlinks=False)
 
 
 def layers(desk: Desk, reference: str) -> dict[str, set[str]]:
@@ -59,6 +60,11 @@ def test_what_only_an_archived_version_needs_goes_after_the_grace_period(desk: D
     collect(desk, 0)  # what nothing names goes first
     desk.ok("archive", "train:1")
     assert collect(desk, 0) & own == set()  # its grace begins with the change
+    desk.ok("restore", "train:1")
+    desk.environment("train", "alpha", "settings")
+    assert desk.plan()["summary"]["build"] == 0  # and all that is known of them is here, too
+    desk.environment("train", "beta", "settings")
+    desk.ok("archive", "train:1")
     gone = collect(desk, GRACE)
     assert own <= gone
     assert first["image"].removeprefix("sha256:") in gone

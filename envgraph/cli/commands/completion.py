@@ -63,14 +63,8 @@ def _script(shell: str) -> str:
 
 
 def _names(session: Session) -> list[str]:
-    """The names of environments that have a latest version.
-
-    The refs say so: no record is read, so ten thousand are quick.
-    """
-    from envgraph.history.read import environment_refs
-
+    """The names that ``list`` shows: one ref is read for each, and no record."""
     with session.open_workspace() as workspace:
         if not workspace.store_path.is_dir():
             return []
-        refs = environment_refs(workspace.store, workspace.config.id)
-        return sorted(name for name, ref in refs.items() if ref.value.get("version"))
+        return [item.name for item in workspace.versions.listed()]

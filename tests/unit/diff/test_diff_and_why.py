@@ -11,10 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envgraph.diff.versions import Lines, Side, compare_lines, compare_versions
-from envgraph.diff.why import deciding, explain, explain_image, image_inputs
+from envgraph.diff.why import (
+    deciding,
+    definition_inputs,
+    definition_key,
+    explain,
+    explain_image,
+    image_inputs,
+    lock_inputs,
+    lock_key,
+)
 from envgraph.model.canonical import digest_of
 from envgraph.model.identity import DEFINITION_SCHEMA, lock_identity
-from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
+from envgraph.model.locked import LockedBase, LockedContext, LockedEnvironment, LockedPackage
 from envgraph_store.digest import Digest
 
 BASE = LockedBase("docker.io/library/python:3.12", Digest.of(b"base"), "", Digest.of(b"config"))
@@ -190,3 +199,35 @@ def test_an_image_is_explained_by_what_its_key_takes_in() -> None:
 def test_without_the_definition_itself_only_that_it_differs_is_said() -> None:
     found = explain(side(definition_document=None), side(asked=("b",)), None)
     assert names(found.definition) == ["the definition"]
+
+
+def test_the_keys_from_parts_are_the_identities_themselves() -> None:
+    made = side(
+        package("zeta"), package("alpha"), steps=("RUN true",), asked=("zeta", "alpha"),
+        variables={"A": "1"},
+    )  # fmt: skip
+    assert lock_key(lock_inputs(made.lock)) == lock_identity(made.lock)
+    context = LockedContext(Digest.of(b"tree"), "Dockerfile", {"A": "1"})
+    for lock in (
+        replace(made.lock, images={"python:3.12": BASE}),
+        replace(made.lock, context=context, packages=(), steps=()),
+    ):
+        assert lock_key(lock_inputs(lock)) == lock_identity(lock)
+    assert made.definition_document is not None
+    assert definition_key(definition_inputs(made.definition_document)) == made.definition
+    plain = {"base": "scratch", "build": None, "steps": [], "conda": None}
+    assert definition_key(definition_inputs(plain)) == digest_of(DEFINITION_SCHEMA, plain)
+
+
+def test_a_moved_image_of_a_step_and_a_changed_context_are_named() -> None:
+    before = side()
+    moved = replace(BASE, manifest=Digest.of(b"moved"))
+    locks = [replace(before.lock, images={"python:3.12": base}) for base in (BASE, moved)]
+    one, two = (replace(before, lock=lock, lock_identity=lock_identity(lock)) for lock in locks)
+    [item] = explain(one, two, None).lock.inputs
+    assert item.name == "images of the steps"
+    assert moved.short in item.after
+    contexts = [LockedContext(Digest.of(text), "Dockerfile") for text in (b"1", b"2")]
+    locks = [replace(before.lock, context=context) for context in contexts]
+    one, two = (replace(before, lock=lock, lock_identity=lock_identity(lock)) for lock in locks)
+    assert names(explain(one, two, None).lock) == ["build context"]

@@ -112,6 +112,13 @@ def test_description_and_tags_are_what_they_are_now(store: Store) -> None:
     assert find_version(store, ID, "train").description == "again"
 
 
+def test_a_new_image_of_an_archived_version_leaves_it_archived(store: Store) -> None:
+    happen(store, version("1"), version("2"), Change("archive", "2"), version("2"))
+    top = latest(store, ID, "train")
+    assert top is not None
+    assert top.version == "1"
+
+
 def test_members_come_back_from_the_holdings(store: Store) -> None:
     happen(store, version("1"))
     found = find_version(store, ID, "train")

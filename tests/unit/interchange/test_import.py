@@ -14,6 +14,7 @@ from envgraph.interchange.pylock import pylock
 from envgraph.lock.find import lockfile_path
 from envgraph.lock.lockfile import read_lockfile
 from envgraph.model.locked import LockedEnvironment
+from envgraph.testing.http import ChannelServer
 from envgraph_store.digest import Digest
 from tests.exchange import PACKAGES, Machine, good
 from tests.integration.locking import make_wheel
@@ -355,3 +356,27 @@ def test_a_model_that_names_what_is_not_there(pip_taker: Machine, tmp_path: Path
         with pytest.raises(InputError) as caught:
             take(pip_taker, tmp_path / "MLmodel", "m")
         assert caught.value.diagnostics[0].code == code
+
+
+def test_over_http_with_a_token_that_is_kept_nowhere(
+    giver: Machine, taker: Machine, tmp_path: Path, demo_channel: Channel
+) -> None:
+    lock = locked(giver)
+    token = "tk-0123456789abcdef"
+    with ChannelServer(demo_channel.folder, token=token) as server:
+        secret = server.url
+        assert token in secret
+        lines = ["# platform: linux-64", "@EXPLICIT"]
+        lines += [f"{secret}/{p.subdir}/{p.file_name}#{p.md5}" for p in lock.packages]
+        file = tmp_path / "train.txt"
+        file.write_text("\n".join(lines))
+        with pytest.raises(FetchError) as caught:  # what is written into a lock is no login
+            take(taker, file)
+        assert token not in str(caught.value.diagnostics)
+        taker.settings(channels={"demo": secret})
+        done = take(taker, file)
+    assert done.fetched == len(lock.packages)
+    assert same_packages(locked_file(taker, "train"), lock)
+    for path in [done.file, done.lockfile, *taker.store.rglob("*")]:
+        if path.is_file():
+            assert token.encode() not in path.read_bytes(), path

@@ -37,7 +37,7 @@ JOB = "command: python x.py\nenvironment: {environment}\ncompute: local\n"
          "recognised"),
         ("d.yml", "endpoint_name: e\nenvironment:\n  image: {{x}}/y:1\n", "deployment", "invalid"),
         ("c.yml", "type: command_component\nenvironment: azureml:a:1\n", "component", "recognised"),
-        ("a.yaml", "name: a\ntype: environment\nspec: spec.yaml\n", "asset", "recognised"),
+        ("a.yaml", "name: a\ntype: environment\nspec: spec.yaml\n", "asset", "invalid"),
         ("i.yaml", "image: {name: a, os: linux}\n", "image-config", "recognised"),
         ("MLmodel", "flavors: {python_function: {env: conda.yaml}}\n", "mlmodel", "recognised"),
         ("MLmodel", "import os\nfrom x import y\n\nclass A:\n    pass\n", "script", "recognised"),

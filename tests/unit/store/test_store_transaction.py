@@ -420,3 +420,36 @@ def test_many_new_names_are_one_sync_of_their_folder(tmp_path: Path) -> None:
         store.refs.set("left", {"value": "1"}, None)
         placed = disk.steps.index("actions")
         assert disk.steps[placed:].count("folder") == 2
+
+
+def test_what_is_renewed_begins_its_grace_anew(store: Store) -> None:
+    with store.transaction() as batch:
+        kept, lost = batch.add_bytes(b"{kept}"), batch.add_bytes(b"{lost}")
+        batch.put_action("word:" + "1" * 64, {"a": str(kept)})
+        batch.put_action("word:" + "2" * 64, {"a": str(lost)})
+        batch.commit()
+    for folder in (store.root / "blobs" / "sha256", store.root / "actions"):
+        for path in folder.iterdir():
+            os.utime(path, (1, 1))
+    with store.transaction() as batch:
+        batch.renew([kept, Digest.of(b"never here")], ["word:" + "1" * 64, "word:never"])
+    store.gc()
+    assert store.blobs.has(kept)
+    assert not store.blobs.has(lost)
+    assert store.actions.get("word:" + "1" * 64) is not None
+    assert store.actions.get("word:" + "2" * 64) is None
+
+
+def test_the_names_of_an_image_are_those_in_the_index(store: Store) -> None:
+    with store.transaction() as batch:
+        image = batch.add_bytes(b"{}")
+        value = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2,
+                 "digest": str(image), "ref_name": "w/train:1"}  # fmt: skip
+        batch.set_ref("images/id/train", value, None)
+        batch.commit()
+    assert store.names_of(image) == []  # the index is not written yet: it is a hint
+    store.rewrite_index()
+    assert store.names_of(image) == ["w/train:1"]
+    assert store.names_of(Digest.of(b"other")) == []
+    (store.root / "index.json").write_text("[]")
+    assert store.names_of(image) == []
