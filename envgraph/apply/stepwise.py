@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -31,6 +30,13 @@ from envgraph.api.builder import (
     Steps,
 )
 from envgraph.api.events import Event
+from envgraph.apply.answers import (
+    checked_config,
+    explained,
+    kept_below,
+    read_full,
+    without_repeats,
+)
 from envgraph.apply.builders import Builders, ChosenBuilder
 from envgraph.apply.contexts import build_context, step_context
 from envgraph.apply.redact import Redactor
@@ -39,7 +45,6 @@ from envgraph.errors import (
     InputError,
     IntegrityError,
     NotFoundError,
-    SourceLocation,
 )
 from envgraph.image.compress import FRAME, default_compression
 from envgraph.image.manifest import image_manifest
@@ -53,7 +58,6 @@ from envgraph.model.oci import (
     Descriptor,
     document_bytes,
     oci_platform,
-    read_config,
 )
 from envgraph.model.reference import RegistryReference, parse_reference
 from envgraph.model.spec import BuildSpec, DockerStep
@@ -65,8 +69,6 @@ if TYPE_CHECKING:
     from envgraph.lock.registry_bases import RegistryBases
 
 _SENT_ALONG: Final = ("ARG", "SHELL")
-_LAST_LINES: Final = 20
-"""Lines of a failed step's output that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,7 @@ class StepMaker:
             with chosen.builder.build(request, on_event, self._cancel) as result:
                 yield chosen, result
         except BuilderError as error:
-            raise _explained(error, node, where, redactor) from error
+            raise explained(error, node, where, redactor) from error
 
     # -- results ---------------------------------------------------------
 
@@ -274,17 +276,17 @@ class StepMaker:
         batch: Transaction,
     ) -> MadeImage:
         """Take over what a builder gave, after everything in it was checked."""
-        kept, above = _below(result, base, started, chosen)
+        kept, above = kept_below(result, base, started, chosen)
         layers = list(above)
         written = 0
         for layer in result.layers:
             stored = self._layer(layer, result, chosen, batch)
             layers.append(stored)
             written += stored.size
-        config = _config(result.config, [*base.layers[:kept], *layers], chosen)
+        config = checked_config(result.config, [*base.layers[:kept], *layers], chosen)
         if along and started.config is not None:
             before = self._store.blobs.read(started.config, DOCUMENT_LIMIT)
-            config = _without_repeats(config, before, along)
+            config = without_repeats(config, before, along)
         data = document_bytes(config)
         batch.add_bytes(data)
         built = BuiltImage(Digest.of(data), tuple(layers), kept)
@@ -297,7 +299,7 @@ class StepMaker:
         compression = default_compression(self._config.image.compression)
         raw, size = hashlib.sha256(), 0
         with batch.writer("blobs") as writer, result.open(layer.descriptor.digest) as stream:
-            while piece := _read_full(stream, FRAME):
+            while piece := read_full(stream, FRAME):
                 raw.update(piece)
                 frame = compression.frame(piece)
                 writer.write(frame)
@@ -311,16 +313,6 @@ class StepMaker:
                 detail=f"it is {found}, and its DiffID says {layer.diff_id}",
             )
         return BaseLayer(compression.media_type, digest, size, found)
-
-
-def _read_full(stream: BinaryIO, size: int) -> bytes:
-    """Exactly ``size`` bytes unless the end comes: frames do not depend on how it was cut."""
-    pieces: list[bytes] = []
-    left = size
-    while left and (piece := stream.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
 
 
 def _word(step: DockerStep) -> str:
@@ -351,71 +343,3 @@ def _read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
         )
     redactor.add(value)
     return value
-
-
-def _below(
-    result: BuildResult, base: LockedBase, started: LockedBase, chosen: ChosenBuilder
-) -> tuple[int, tuple[BaseLayer, ...]]:
-    """How many of the base's layers stay, and those of earlier steps above them."""
-    if result.base is None:
-        return 0, ()
-    found = [layer.descriptor.digest for layer in result.base.layers]
-    own = [layer.digest for layer in base.layers]
-    if found != [layer.digest for layer in started.layers]:
-        raise BuilderError(
-            f"{chosen.builder.title} gave an image on another base than the one it was given",
-            code="builder-answer",
-        )
-    kept = len(own) if found[: len(own)] == own else 0
-    return kept, started.layers[kept:]
-
-
-def _config(data: bytes, layers: Sequence[BaseLayer], chosen: ChosenBuilder) -> dict[str, Any]:
-    config = read_config(data, f"the config that {chosen.builder.title} made")
-    if list(config.diff_ids) != [layer.diff_id for layer in layers]:
-        raise BuilderError(
-            f"{chosen.builder.title} gave a config that does not fit its layers",
-            code="builder-answer",
-        )
-    return dict(config.document)
-
-
-def _without_repeats(config: dict[str, Any], before: bytes, along: int) -> dict[str, Any]:
-    """The config without the history of instructions that were only sent along."""
-    past = json.loads(before).get("history") or []
-    history = config.get("history") or []
-    new = history[len(past) :]
-    if history[: len(past)] == past and len(new) == along + 1:
-        return config | {"history": [*past, new[-1]]}
-    return config
-
-
-def _source(found: SourceLocation | None, where: DockerStep | BuildSpec) -> SourceLocation | None:
-    """The line of a step, or of the Dockerfile by its path on this machine."""
-    if isinstance(where, DockerStep) or found is None:
-        return where.source
-    if found.file == where.dockerfile_path:
-        return replace(found, file=f"{where.folder}/{where.dockerfile_path}")
-    return found
-
-
-def _explained(
-    error: BuilderError, node: Node, where: DockerStep | BuildSpec, redactor: Redactor
-) -> BuildError:
-    """A builder's error as the user needs it: instruction, line, exit code, last output."""
-    [first, *_] = error.diagnostics
-    lines = redactor.clean(error.output or "").rstrip().splitlines()[-_LAST_LINES:]
-    detail = redactor.clean(first.detail)
-    if lines and "\n".join(lines) not in detail:
-        detail = "\n".join(filter(None, [detail, *lines]))
-    if isinstance(where, DockerStep):
-        instruction = where.instruction
-        if instruction not in detail:
-            detail = "\n".join(filter(None, [instruction, detail]))
-    diagnostic = replace(
-        first,
-        summary=redactor.clean(first.summary),
-        detail=detail,
-        source=_source(first.source, where),
-    )
-    return BuildError(diagnostic)
