@@ -59,6 +59,20 @@ def _apt(folder: Path, *arguments: str) -> None:
         missing(f"no current dockerd: apt-get {arguments[0]}: {done.stderr.strip()[-300:]}")
 
 
+def _mirror() -> str:
+    """The Debian mirror that this machine uses, whatever its suite."""
+    asked = "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", asked, "Created-By: Packages"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    for line in done.stdout.splitlines():
+        origin, suite, address = line.split("|")
+        if origin == "Debian" and "-" not in suite:
+            return address
+    return missing("no current dockerd: apt knows no Debian mirror (apt-get update?)")
+
+
 def current_docker(cache: Path) -> Path:
     """The folder with a current dockerd and containerd; unpacked once per cache folder."""
     require_root()
@@ -78,7 +92,7 @@ def current_docker(cache: Path) -> Path:
             shutil.copytree("/etc/apt/apt.conf.d", made / "etc/apt.conf.d")
             (made / "status").touch()
             (made / "etc/sources.list").write_text(
-                f"deb [signed-by={KEYRING}] http://deb.debian.org/debian {SUITE} main\n"
+                f"deb [signed-by={KEYRING}] {_mirror()} {SUITE} main\n"
             )
             _apt(made, "update")
             _apt(made, "download", *PACKAGES)

@@ -17,6 +17,7 @@ import pytest
 
 from envgraph.testing.base import make_base
 from envgraph.testing.layouts import AMD64, LayoutMaker, MadeImage, tar_bytes
+from tests.daemons import Daemon
 from tests.desk import Desk
 from tests.registries import docker_registry
 from tests.services import Channel, require_tool
@@ -78,6 +79,18 @@ class Registry:
         """It is gone."""
         self._stack.close()
 
+    def docker_push(self, daemon: Daemon) -> None:
+        """Push it as docker does: imported from a tar, pushed by the daemon."""
+        tar = self._folder / "base.tar"
+        tar.write_bytes(self._raw)
+        for words in (("import", str(tar), self.image), ("push", self.image)):
+            done = subprocess.run(
+                [require_tool("docker"), "--host", daemon.address, *words],
+                capture_output=True, text=True, check=False,
+                env={"PATH": os.environ["PATH"], "HOME": str(self._folder)},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+
 
 @pytest.fixture
 def desk(tmp_path: Path, demo_channel: Channel) -> Desk:
@@ -132,6 +145,19 @@ def test_pinned_built_and_run_with_the_registry_gone(
     use(desk, registry.image, "train", "alpha", "beta")
     assert desk.apply("--offline")["environments"][0]["image"] != image
     desk.ok("export", "train", "--format", "oci", "-o", "out.tar")
+    assert desk.ok("store", "verify", "--json").json["bad"] == []
+
+
+@pytest.mark.parametrize("server", ["old_dockerd", "current_dockerd"])
+def test_what_docker_pushed_is_a_base(
+    desk: Desk, registry: Registry, server: str, request: pytest.FixtureRequest
+) -> None:
+    registry.docker_push(request.getfixturevalue(server))
+    use(desk, registry.image)
+    desk.apply()
+    script = ["run", "train", "--container", "--", "sh", "-c", "cat /opt/env/share/alpha/version"]
+    assert desk.ok(*script).out == "2.0"
+    assert any("docker" in name for name in registry.types()) == (server == "old_dockerd")
     assert desk.ok("store", "verify", "--json").json["bad"] == []
 
 

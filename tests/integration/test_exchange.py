@@ -115,3 +115,26 @@ def test_skopeo_copies_what_was_pushed(tmp_path: Path, demo_channel: Channel) ->
         )  # fmt: skip
         index = json.loads((target / "index.json").read_bytes())
         assert [m["digest"] for m in index["manifests"]] == [made["image"]]
+
+
+def test_images_of_several_platforms_travel_as_one(
+    tmp_path: Path, demo_channel: Channel, registry: dict[str, object]
+) -> None:
+    platforms = ["linux-64", "linux-aarch64"]
+    first = Desk(tmp_path / "first", demo_channel.url)
+    first.settings(registry=registry, platforms=platforms)
+    first.environment("train", "settings")
+    made = first.apply()
+    assert (made["pushed"], made["built"]) == (1, 2)
+    second = again(first, tmp_path / "second", registry, platforms=platforms)
+    plan = second.plan()
+    assert (plan["summary"]["build"], plan["summary"]["pull"]) == (0, 1)
+    pulled = second.apply()
+    assert (pulled["built"], pulled["pulled"]) == (0, 1)
+    shown = [desk.ok("show", "train", "--json").json for desk in (first, second)]
+    assert shown[0]["index"] is not None
+    for key in ("index", "platforms"):
+        assert shown[0][key] == shown[1][key]
+    assert set(shown[1]["platforms"]) == set(platforms)
+    assert second.run("store", "verify").code == 0
+    assert not second.plan("--offline")["changes"]
