@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final, NoReturn, TypeVar
 
 from envgraph.api.registry import BlobSource, ManifestBytes, RegistryError, Repository
-from envgraph.errors import IntegrityError, NotFoundError
+from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
 from envgraph.model.oci import Descriptor
 from envgraph_store.digest import Digest
+from envgraph_store.errors import StoreError
 
 _T = TypeVar("_T")
 _CHUNK: Final = 1 << 20
@@ -52,8 +53,12 @@ class Policy:
             raise error
         self.sleep(pause)
 
-    def run(self, call: Callable[[], _T]) -> _T:
-        """Call until it succeeds or may not be tried again."""
+    def run(self, call: Callable[[], _T], *, calls_back: bool = False) -> _T:
+        """Call until it succeeds or may not be tried again.
+
+        ``calls_back``: an exception may be that of something of ours that the plugin
+        calls (a blob's source), and passes.
+        """
         attempt = 1
         while True:
             try:
@@ -61,12 +66,28 @@ class Policy:
             except RegistryError as error:
                 self.wait(attempt, error)
                 attempt += 1
-            except (Exception, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # a plugin that would end the process
-                raise RegistryError(
-                    f"the registry's plugin ended: {type(error).__name__}"
-                ) from error
+            except BaseException as error:
+                if calls_back and isinstance(error, Exception):
+                    raise
+                raise_as_ours(error)
+
+
+def raise_as_ours(error: BaseException) -> NoReturn:
+    """Raise what a plugin's method raised: an error that happens, or a fault of the plugin.
+
+    Errors of ours, of the store and of the system pass (a blob's source may raise them,
+    too). A plugin that would end the process, or that fails in any other way, ends only
+    what it was asked for.
+    """
+    if isinstance(error, EnvgraphError | StoreError | OSError | MemoryError | KeyboardInterrupt):
+        raise error
+    lines = str(error).strip().splitlines()
+    said = ": ".join(part for part in (type(error).__name__, *lines[:1]) if part)
+    raise RegistryError(
+        f"the registry's plugin failed: {said}",
+        code="plugin",
+        hint="that is a fault of the plugin: `envgraph plugin list` says whose it is",
+    ) from error
 
 
 class RetryingRepository:
@@ -128,7 +149,7 @@ class RetryingRepository:
 
     def push_blob(self, descriptor: Descriptor, source: BlobSource) -> None:
         """Push; each try opens the source anew."""
-        self._policy.run(lambda: self._inner.push_blob(descriptor, source))
+        self._policy.run(lambda: self._inner.push_blob(descriptor, source), calls_back=True)
 
     def mount(self, digest: Digest, from_repository: str) -> bool:
         """Take a blob over; False when it has to be pushed."""
@@ -193,6 +214,8 @@ class _ResumingReader(io.RawIOBase):
                 self._policy.wait(self._attempt, error)
                 self._attempt += 1
                 continue
+            except BaseException as error:
+                raise_as_ours(error)
             buffer[: len(data)] = data
             return len(data)
 

@@ -160,3 +160,41 @@ def test_a_push_opens_its_source_for_each_try() -> None:
     assert len(opened) == 3
     assert all(body.closed for body in opened)
     assert flaky.missing([DIGEST]) == frozenset()
+
+
+@pytest.mark.parametrize("fault", [KeyError("host"), AssertionError(), SystemExit(3)])
+def test_a_fault_of_a_plugin_ends_what_was_asked_and_no_more(fault: BaseException) -> None:
+    """RELIABILITY 79. It is told as the plugin's, and not tried again."""
+    clock = Clock()
+
+    class Faulty(MemoryRepository):
+        def resolve(self, reference: str) -> Descriptor | None:
+            raise fault
+
+    faulty = RetryingRepository(Faulty(MemoryRegistry(), "faulty"), clock.policy())
+    with pytest.raises(RegistryError, match="plugin failed") as caught:
+        faulty.resolve("tag")
+    assert caught.value.diagnostics[0].code == "plugin"
+    assert clock.pauses == []
+    with pytest.raises(RegistryError, match="plugin failed"):
+        read(Odd([Broken(fault)]), clock)
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), MemoryError()])
+def test_what_is_no_plugin_s_fault_passes(error: BaseException) -> None:
+    def call() -> str:
+        raise error
+
+    with pytest.raises(type(error)):
+        Clock().policy().run(call)
+
+
+class Broken(io.BytesIO):
+    """A body whose reading raises."""
+
+    def __init__(self, fault: BaseException) -> None:
+        super().__init__(DATA)
+        self.fault = fault
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise self.fault
