@@ -13,6 +13,7 @@ from envgraph.testing.registry.contract_base import Abilities
 from envgraph.testing.registry.material import (
     Source,
     SourceError,
+    assert_same,
     described,
     patterned,
     push,
@@ -35,7 +36,7 @@ class BlobContract(Abilities):
         assert repository.missing([Digest.of(data)]) == {Digest.of(data)}
         repository.push_blob(described(data), source)
         assert repository.missing([Digest.of(data)]) == frozenset()
-        assert read_blob(repository, described(data)) == data
+        assert_same(read_blob(repository, described(data)), data)
         assert source.all_closed
 
     def test_missing_answers_for_many_at_once(self, repository: Repository) -> None:
@@ -81,7 +82,7 @@ class BlobContract(Abilities):
         data = patterned(1 << 20)
         descriptor = push(repository, data)
         if self.ranges:
-            assert read_blob(repository, descriptor, offset) == data[offset:]
+            assert_same(read_blob(repository, descriptor, offset), data[offset:])
             return
         with pytest.raises(RegistryError) as caught:
             read_blob(repository, descriptor, offset)
@@ -94,7 +95,7 @@ class BlobContract(Abilities):
         descriptor = push(repository, data)
         with repository.open_blob(descriptor.digest, descriptor.size) as body:
             assert data.startswith(body.read(10))
-        assert read_blob(repository, descriptor) == data
+        assert_same(read_blob(repository, descriptor), data)
 
     @pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOSPC, "the reader's disk")])
     def test_an_error_of_the_reader_stays_the_readers(
@@ -115,7 +116,7 @@ class BlobContract(Abilities):
         data = patterned(10_000, seed=most)
         source = Source(data, most=most)
         repository.push_blob(described(data), source)
-        assert read_blob(repository, described(data)) == data
+        assert_same(read_blob(repository, described(data)), data)
         assert source.all_closed
 
     @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ class BlobContract(Abilities):
         assert repository.missing(both) == both
         assert source.all_closed
         push(repository, data)
-        assert read_blob(repository, described(data)) == data
+        assert_same(read_blob(repository, described(data)), data)
 
     def test_a_size_that_lies_is_refused(self, repository: Repository) -> None:
         """The digest is right, the size is not: readers would count on it."""
@@ -179,7 +180,7 @@ class BlobContract(Abilities):
         with pytest.raises(NotFoundError):
             read_blob(repository, described(data))
         push(repository, data)
-        assert read_blob(repository, described(data)) == data
+        assert_same(read_blob(repository, described(data)), data)
 
     def test_pushing_again_changes_nothing(self, repository: Repository) -> None:
         """Nor does it fail; the source need not even be opened."""
@@ -188,7 +189,7 @@ class BlobContract(Abilities):
         source = Source(data)
         repository.push_blob(described(data), source)
         assert source.all_closed
-        assert read_blob(repository, described(data)) == data
+        assert_same(read_blob(repository, described(data)), data)
 
     def test_a_mount_is_there_or_is_refused(
         self, registry: Registry, repository: Repository, name: str
@@ -202,8 +203,8 @@ class BlobContract(Abilities):
         else:
             assert repository.missing([descriptor.digest]) == {descriptor.digest}
             push(repository, data)
-        assert read_blob(repository, descriptor) == data
-        assert read_blob(other, descriptor) == data
+        assert_same(read_blob(repository, descriptor), data)
+        assert_same(read_blob(other, descriptor), data)
         assert repository.mount(_ABSENT, other.name) is False
         assert repository.missing([_ABSENT]) == {_ABSENT}
 

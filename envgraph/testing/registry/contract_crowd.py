@@ -20,6 +20,7 @@ from envgraph.testing.registry.material import (
     OCI_IMAGE_MANIFEST,
     Source,
     artifact,
+    assert_same,
     described,
     image,
     patterned,
@@ -63,7 +64,7 @@ class CrowdContract(Abilities):
         together(*(work(number % 3) for number in range(_WORKERS)))
         assert repository.missing([Digest.of(data) for data in blobs]) == frozenset()
         for data, source in zip(blobs, sources, strict=True):
-            assert read_blob(repository, described(data)) == data
+            assert_same(read_blob(repository, described(data)), data)
             assert source.all_closed
 
     def test_many_threads_begin_one_repository(self, registry: Registry, name: str) -> None:
@@ -114,7 +115,7 @@ class CrowdContract(Abilities):
             while done < 2:
                 done += writing.acquire(blocking=False)
                 found = repository.get_manifest("moving")
-                assert found.data == known[found.digest]
+                assert_same(found.data, known[found.digest])
                 resolved = repository.resolve("moving")
                 assert resolved is not None
                 assert resolved.digest in known
@@ -148,12 +149,12 @@ class CrowdContract(Abilities):
                 with pytest.raises(NotFoundError):
                     read_blob(repository, descriptor)
                 push(repository, data)
-                assert read_blob(repository, descriptor) == data
+                assert_same(read_blob(repository, descriptor), data)
             finally:
                 go_on.set()
             pushing.result(_LONG)
         assert slow.all_closed
-        assert read_blob(repository, descriptor) == data
+        assert_same(read_blob(repository, descriptor), data)
 
     def test_readers_share_a_blob(self, repository: Repository) -> None:
         """Each has a place of its own in it."""

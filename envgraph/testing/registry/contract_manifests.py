@@ -17,6 +17,7 @@ from envgraph.testing.registry.material import (
     OCI_IMAGE_INDEX,
     OCI_IMAGE_MANIFEST,
     artifact,
+    assert_same,
     described,
     image,
     index,
@@ -38,7 +39,7 @@ def there(repository: Repository, reference: str, data: bytes, media_type: str) 
         len(data),
     )
     found = repository.get_manifest(reference)
-    assert found.data == data
+    assert_same(found.data, data)
     assert found.media_type == media_type
     assert found.digest == Digest.of(data)
 

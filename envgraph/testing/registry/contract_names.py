@@ -12,6 +12,7 @@ from envgraph.testing.registry.contract_base import Abilities
 from envgraph.testing.registry.contract_manifests import keep, there
 from envgraph.testing.registry.material import (
     OCI_IMAGE_MANIFEST,
+    assert_same,
     image,
     patterned,
     push,
@@ -63,7 +64,7 @@ class NameContract(Abilities):
             keep(repository, data, OCI_IMAGE_MANIFEST, tag)
         assert sorted(repository.tags()) == sorted(TAGS)
         for tag, data in manifests.items():
-            assert repository.get_manifest(tag).data == data
+            assert_same(repository.get_manifest(tag).data, data)
 
     def test_many_tags_are_all_told(self, repository: Repository) -> None:
         """Each once, also where they come in pages."""

@@ -198,6 +198,18 @@ def spelled(document: dict[str, object]) -> bytes:
     )
 
 
+def assert_same(found: bytes, expected: bytes) -> None:
+    """Fail where they differ, by the first byte that does.
+
+    An ``assert`` on the bytes would let pytest explain megabytes, which takes minutes.
+    """
+    if found != expected:
+        pairs = zip(found, expected, strict=False)
+        shorter = min(len(found), len(expected))
+        at = next((place for place, (one, other) in enumerate(pairs) if one != other), shorter)
+        raise AssertionError(f"{len(found)} of {len(expected)} bytes, and byte {at} is another")
+
+
 def read_blob(repository: Repository, descriptor: Descriptor, offset: int = 0) -> bytes:
     """The bytes that a registry gives for a blob."""
     with repository.open_blob(descriptor.digest, descriptor.size, offset) as body:
