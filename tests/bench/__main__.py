@@ -8,7 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import image, lock, plan, rebase, registry, store
+from tests.bench import files, image, lock, plan, rebase, registry, store, versions
 from tests.bench.bench import Bench
 from tests.bench.report import document, markdown, show
 
@@ -20,6 +20,8 @@ GROUPS = {
     "image": image.run,
     "store": store.run,
     "registry": registry.run,
+    "versions": versions.run,
+    "files": files.run,
 }
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run: wall-clock seconds, and peak resident bytes where a process was measured."""
+    """One run: wall-clock seconds; of a process, peak resident bytes and seconds of CPU, too."""
 
     seconds: float
     rss: int = 0
+    cpu: float = 0.0
 
 
 @dataclass(slots=True)
@@ -40,6 +41,10 @@ class Contender:
     def rss(self) -> int:
         return max(sample.rss for sample in self.samples)
 
+    @property
+    def cpu(self) -> float:
+        return statistics.median(sample.cpu for sample in self.samples)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -52,6 +57,7 @@ class Row:
     ratio: float
     rss: int
     note: str
+    cpu: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,6 +69,9 @@ class Table:
     baseline: str
     memory: bool = False
     """Show peak memory: only where it is well above this process's own, which it includes."""
+
+    cpu: bool = False
+    """Show the CPU seconds, user and system: on a busy machine they move less than the clock."""
 
     rows: list[Row] = field(default_factory=list)
 
@@ -89,7 +98,7 @@ def process(
     if child.returncode not in codes:
         text = complaint.decode(errors="replace")[-2000:]
         raise RuntimeError(f"{' '.join(command[:6])} … ended with {child.returncode}\n{text}")
-    return Sample(seconds, usage.ru_maxrss * 1024)
+    return Sample(seconds, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
 
 
 _ALONE = """
@@ -97,7 +106,8 @@ import json, os, subprocess, sys, time
 started = time.perf_counter()
 child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 _, status, usage = os.wait4(child.pid, 0)
-found = [time.perf_counter() - started, usage.ru_maxrss * 1024]
+seconds = time.perf_counter() - started
+found = [seconds, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime]
 with open(sys.argv[1], "w") as out:
     json.dump(found, out)
 sys.exit(os.waitstatus_to_exitcode(status))
@@ -105,16 +115,21 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def process_alone(
-    words: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    words: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    codes: Sequence[int] = (0,),
 ) -> Sample:
     """Like :func:`process`; the peak is the command's own, however large this process is.
 
     A process begins with its parent's peak as its own, so a small one stands between.
     """
     with tempfile.NamedTemporaryFile("r") as answer:
-        process([sys.executable, "-S", "-c", _ALONE, answer.name, *words], env=env, cwd=cwd)
-        seconds, rss = json.load(answer)
-    return Sample(seconds, rss)
+        command = [sys.executable, "-S", "-c", _ALONE, answer.name, *words]
+        process(command, env=env, cwd=cwd, codes=codes)
+        seconds, rss, cpu = json.load(answer)
+    return Sample(seconds, rss, cpu)
 
 
 def call(function: Callable[[], object]) -> Sample:
@@ -142,7 +157,7 @@ def race(table: Table, contenders: Sequence[Contender], rounds: int) -> Table:
         table.rows.append(
             Row(
                 contender.name, contender.median, min(seconds), max(seconds), ratio,
-                contender.rss, contender.note,
+                contender.rss, contender.note, contender.cpu,
             )
         )  # fmt: skip
     return table

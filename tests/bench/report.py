@@ -78,9 +78,8 @@ def seconds(value: float) -> str:
 
 def markdown(table: Table) -> list[str]:
     """One table with its question above it."""
-    head = ["", "median", "range", "ratio to " + table.baseline.replace("|", "\\|")] + (
-        ["peak memory"] if table.memory else []
-    )
+    head = ["", "median", "range", "ratio to " + table.baseline.replace("|", "\\|")]
+    head += (["CPU"] if table.cpu else []) + (["peak memory"] if table.memory else [])
     lines = [f"### {table.title}", "", table.about, ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in table.rows:
@@ -88,6 +87,8 @@ def markdown(table: Table) -> list[str]:
         name = name.replace("|", "\\|")
         cells = [name, seconds(row.median), f"{seconds(row.lowest)} to {seconds(row.highest)}"]
         cells.append(f"{row.ratio:.2f}" if row.ratio < 100 else f"{row.ratio:.0f}")
+        if table.cpu:
+            cells.append(seconds(row.cpu))
         if table.memory:
             cells.append(f"{row.rss / 2**20:.0f} MiB" if row.rss else "")
         lines.append("| " + " | ".join(cells) + " |")
