@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envgraph.history.fold import EnvironmentState
-from envgraph.history.read import state_of
+from envgraph.history.read import latest_listing, state_of
 from envgraph.image.nodes import host_platform, image_nodes, index_node
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
@@ -138,9 +138,10 @@ def _same_image(store: Store, record: VersionRecord) -> list[str]:
             name = unescape_name(shown.partition("/")[2].rpartition(":")[0])
         except ValueError:
             continue
-        state = None if name == record.environment else state_of(store, record.workspace, name)
-        other = None if state is None else state.latest
-        if other is not None and other.image == record.image:
+        if name == record.environment:
+            continue
+        other = latest_listing(store, record.workspace, name)
+        if other is not None and other.final == record.image.hex:
             found.add(f"environment {name}:{other.version}")
     return sorted(found)
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from envgraph.errors import IntegrityError
-from envgraph.history.fold import EnvironmentState, VersionState, fold, state_from_json
+from envgraph.history.fold import LATEST, EnvironmentState, VersionState, fold, state_from_json
+from envgraph.history.listing import Listing, listing_in, top_listing
 from envgraph.model.history import HistoryRecord, record_from_bytes
 from envgraph.model.names import escape_name, unescape_name
 from envgraph.model.records import VersionRecord, members_of
@@ -93,6 +94,21 @@ def latest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:
     state = state_of(store, workspace_id, name)
     found = None if state is None else state.latest
     return None if found is None else read_version(store, found)
+
+
+def latest_listing(store: Store, workspace_id: str, name: str) -> Listing | None:
+    """What ``list`` shows of the version that :func:`latest` finds: one ref is read for it."""
+    ref = store.refs.get(environment_ref(workspace_id, name))
+    if ref is None:
+        return None
+    if "listing" in ref.value:
+        value = ref.value["listing"]
+        found = None if value is None else listing_in(name, value)
+    else:  # of an early store
+        state = state_at(store, workspace_id, name, ref.value)
+        top = state.latest
+        found = None if top is None else top_listing(state, read_version(store, top))
+    return found if found is not None and LATEST in found.labels else None
 
 
 def newest(store: Store, workspace_id: str, name: str) -> VersionRecord | None:

@@ -153,6 +153,15 @@ def list_folder(folder: int) -> list[str]:
         os.close(fd)
 
 
+def list_named_folder(name: str, folder: int) -> list[str]:
+    """The names in the folder ``name``; a symbolic link is refused (ELOOP or ENOTDIR)."""
+    fd = open_folder(name, folder)
+    try:
+        return os.listdir(fd)  # noqa: PTH208 (a descriptor, which pathlib cannot list)
+    finally:
+        os.close(fd)
+
+
 def open_regular(
     name: str, folder: int | None = None, *, follow: bool = False
 ) -> tuple[int, os.stat_result]:

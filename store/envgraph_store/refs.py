@@ -70,15 +70,11 @@ class RefReader:
     def generations(self, folder_name: str) -> Sequence[int]:
         """The generations kept of one ref, oldest first; empty if it never was."""
         try:
-            fd = files.open_folder(folder_name, self._folders["refs"])
+            names = files.list_named_folder(folder_name, self._folders["refs"])
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise io_error(error, "open", self.where(folder_name, 0).parent) from error
-        try:
-            names = files.list_folder(fd)
-        finally:
-            os.close(fd)
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def load(self, folder_name: str, generation: int) -> dict[str, Any]:
@@ -107,7 +103,7 @@ class RefReader:
 
     def where(self, folder_name: str, generation: int) -> Path:
         """The path of one generation's file, for messages."""
-        return self._folders.shown("refs") / folder_name / str(generation)
+        return self._folders.shown("refs").joinpath(folder_name, str(generation))
 
 
 class Refs(RefReader):

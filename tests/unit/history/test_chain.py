@@ -15,6 +15,7 @@ from envgraph.history.read import (
     environment_ref,
     history,
     latest,
+    latest_listing,
     newest,
     state_of,
     versions,
@@ -103,6 +104,39 @@ def test_latest_is_the_newest_that_is_not_hidden(store: Store) -> None:
     assert [r.version for r in versions(store, ID, "train", deleted=True)] == ["4", "3", "2", "1"]
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [version("1"), version("2")],
+        [version("1"), version("2"), Change("archive", "2")],
+        [version("1"), Change("archive", "1")],
+        [version("1"), Change("label", "1", "prod"), Change("archive", "1")],
+        [version("1"), Change("archive")],
+        [version("1"), Change("delete", "1")],
+        [version("1"), version("2", anonymous=True)],
+        [version("1", anonymous=True)],
+    ],
+)
+def test_what_a_ref_lists_as_latest_is_the_latest(
+    store: Store, events: list[VersionRecord | Change]
+) -> None:
+    happen(store, *events)
+    top, listed = latest(store, ID, "train"), latest_listing(store, ID, "train")
+    assert (listed and (listed.version, listed.final)) == (top and (top.version, top.image.hex))
+    assert latest_listing(store, ID, "other") is None
+
+
+def test_the_listing_of_the_latest_needs_the_ref_and_nothing_else(
+    store: Store, tmp_path: Path
+) -> None:
+    happen(store, version("1"), version("2"))
+    for path in (tmp_path / "store" / "blobs" / "sha256").iterdir():
+        path.unlink()
+    listed = latest_listing(store, ID, "train")
+    assert listed is not None
+    assert listed.version == "2"
+
+
 def test_description_and_tags_are_what_they_are_now(store: Store) -> None:
     happen(store, version("1"), Change("metadata", "1", description="new", tags={"a": "b"}))
     found = find_version(store, ID, "train:1")
@@ -139,6 +173,9 @@ def test_a_chain_that_began_in_an_early_store_goes_on(store: Store) -> None:
         batch.set_ref(environment_ref(ID, "train"), {"head": str(head), "sequence": 1}, None)
         batch.commit()
     assert latest(store, ID, "train") == old
+    listed = latest_listing(store, ID, "train")
+    assert listed is not None
+    assert (listed.version, listed.final) == ("1", old.image.hex)
     happen(store, version("2"), Change("archive", "1"))
     state = state_of(store, ID, "train")
     assert state is not None
