@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -20,6 +21,9 @@ TARGET: Final = "X-Envgraph-Target"
 """Never sent: it tells a connection the exact path and query to ask for."""
 
 _CERTIFICATES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+
+
+_QUERY: Final = re.compile(r"(/[^\s\"?]*)\?[^\s\"]*")
 
 
 class Connections:
@@ -42,7 +46,7 @@ class Connections:
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, bool], urllib3.PoolManager] = {}
         self._own_kinds: set[str] = set()
-        logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)
+        logging.getLogger("urllib3.connectionpool").addFilter(without_queries)
 
     def close(self) -> None:
         """Close every connection that nobody uses."""
@@ -125,15 +129,12 @@ class Connections:
             )
 
 
-def _without_queries(record: logging.LogRecord) -> bool:
-    """urllib3 logs what it asks for, and storage services sign in the query."""
-    record.args = (
-        tuple(
-            arg.partition("?")[0] if isinstance(arg, str) and arg.startswith("/") else arg
-            for arg in (record.args if isinstance(record.args, tuple) else ())
-        )
-        or record.args
-    )
+def without_queries(record: logging.LogRecord) -> bool:
+    """urllib3 logs what it asks for, and storage services sign in the query.
+
+    The whole line is looked at: another filter may have put the arguments into it.
+    """
+    record.msg, record.args = _QUERY.sub(r"\1?…", record.getMessage()), ()
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from envgraph.api import Credentials, Digest, RegistryError, Repository
+from envgraph.conda.answers import mask_log
 from envgraph.testing.registry.scripted import Reply, ScriptedRegistry, Seen
 from envgraph.testing.registry.scripted_answers import TokenService
 from envgraph_oci.auth import Auth
+from envgraph_oci.connections import without_queries
 from envgraph_oci.http import Http
 from envgraph_oci.options import OciOptions, Origin, place_of
 from tests.oci import Logins, code_of, manifest, opened, push, read
@@ -481,3 +484,15 @@ def test_manifests_of_an_upload_are_never_sent_elsewhere(
     with pytest.raises(RegistryError):
         repository.put_manifest("1", data, "application/vnd.oci.image.manifest.v1+json")
     assert elsewhere.authorizations == []
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_no_query_is_logged_whoever_else_filters(order: list[int]) -> None:
+    """conda's connections put the arguments into the line; both filters are on one logger."""
+    line = '%s://%s:%s "%s %s %s" %s %s'
+    arguments = ("http", "host", 80, "PUT", "/x/y?signature=secret&a=b", "HTTP/1.1", 201, None)
+    record = logging.LogRecord("urllib3.connectionpool", 10, "", 1, line, arguments, None)
+    filters = [without_queries, mask_log]
+    for number in order:
+        assert filters[number](record)
+    assert record.getMessage() == 'http://host:80 "PUT /x/y?… HTTP/1.1" 201 None'

@@ -211,7 +211,7 @@ def test_a_manifest_whose_blob_is_missing(repository: OciRepository) -> None:
         repository.put_manifest("1", data, OCI_IMAGE_MANIFEST)
     assert code_of(caught.value) == "registry-answer"
     assert "BLOB_UNKNOWN" in str(caught.value)
-    assert not caught.value.retryable
+    assert caught.value.retryable  # it may only have lost sight of it: see faults.py
     assert repository.resolve("1") is None
 
 
