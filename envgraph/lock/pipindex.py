@@ -17,6 +17,7 @@ from envgraph.conda import credentials
 from envgraph.conda.transport import Transport
 from envgraph.errors import EnvgraphError, FetchError
 from envgraph.lock.indexes import index_options
+from envgraph.lock.uvtool import default_index
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.drift import PackageStanding
 from envgraph.model.locked import LockedEnvironment, LockedPackage
@@ -25,7 +26,6 @@ from envgraph.model.spec import CondaSpec
 if TYPE_CHECKING:
     from packaging.version import Version
 
-DEFAULT_INDEX: Final = "https://pypi.org/simple"
 PAGE_LIMIT: Final = 64 << 20
 _GONE: Final = (404, 410)
 
@@ -82,7 +82,7 @@ def wanted_wheels(
                 continue
         elif line.kind == "url" and " @ " in line.text:
             elsewhere.add(canonicalize_name(line.text.partition(" @ ")[0].partition("[")[0]))
-    indexes = (*options.extra, options.default or DEFAULT_INDEX)
+    indexes = (*options.extra, options.default or default_index())
     python = "" if lock.python is None else lock.python.version
     return tuple(
         WantedWheel(package, indexes, frozenset(texts.get(package.name, ())), python)

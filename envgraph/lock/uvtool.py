@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,3 +163,22 @@ def _private(path: Path, lines: Sequence[str]) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.writelines(line + "\n" for line in lines)
+
+
+def default_index() -> str:
+    """The index that uv asks where nobody names one, in its own words; opens no connection."""
+    done = subprocess.run(
+        [Uv.executable(), "pip", "compile", "--no-config", "--offline", "--quiet",
+         "--no-header", "--emit-index-url", "--python", sys.executable, "-"],
+        input="", env={"PATH": os.environ.get("PATH", os.defpath)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = re.search(r"^--index-url (\S+)$", done.stdout, re.M)
+    if found is None:
+        raise PlatformError(
+            "uv does not say which index it asks",
+            code="uv-index",
+            detail=done.stderr.strip()[-500:],
+            hint="name it in envgraph.yaml: `pip_indexes:`",
+        )
+    return found[1]
