@@ -60,6 +60,9 @@ def answers(desk: Desk, *, memo: bool) -> dict[str, Any] | None:
     return document
 
 
+ZSTD = b"\x28\xb5\x2f\xfd"
+
+
 def act(desk: Desk, action: str, count: int) -> None:
     environments = desk.folder / "environments"
     train = environments / "train.yml"
@@ -93,9 +96,12 @@ def act(desk: Desk, action: str, count: int) -> None:
             workspace.store.gc(grace_seconds=0)
     elif action == "lose a layer" and desk.store.exists():
         with Workspace.open(desk.folder, store=desk.store) as workspace:
-            blobs = sorted(workspace.store.blobs.digests())
-            if blobs:
-                workspace.store.blobs.path(blobs[count % len(blobs)]).unlink()
+            # Not any blob: records hold the time, so which one is the n-th is chance, and
+            # without one of its history an environment cannot be planned at all.
+            paths = map(workspace.store.blobs.path, sorted(workspace.store.blobs.digests()))
+            layers = [path for path in paths if path.read_bytes()[:4] == ZSTD]
+            if layers:
+                layers[count % len(layers)].unlink()
             workspace.store.verify(repair=True)
     elif action == "requirements":
         (desk.folder / "unrelated.txt").write_text(str(count))
