@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from envgraph.api.builder import Builder, BuilderError, BuilderPlugin, Capabilities
 from envgraph.api.registry import PluginContext
+from envgraph.apply.reach import OUT_OF_REACH, reach_of, refuse_outside
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
+from envgraph.model import reach
 from envgraph.model.config import Provider, WorkspaceConfig
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ _FIRST: Final = ("buildkit", "buildah")
 """The order of ``auto``; builders of other plugins come after these, by name."""
 
 _TIMEOUT: Final = "timeout"
+_MOST_DETAIL: Final = 5
+"""Lines of what each builder says that none can be had for."""
+
+_OURS: Final = frozenset({_TIMEOUT, reach.KEY})
+"""Keys beside ``type:`` that no plugin sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class Builders:
 
     def _choose(self) -> ChosenBuilder:
         provider = self._config.builder
+        reach_of(provider)  # wrong words are the file's fault, not a builder's
         plugins = self._plugins()
         if provider.type != AUTO:
             plugin = plugins.builder(provider.type)
@@ -99,7 +107,7 @@ class Builders:
         tried: list[tuple[str, EnvgraphError]] = []
         others = sorted(name for name in plugins.builders if name not in _FIRST)
         for name in (*(n for n in _FIRST if n in plugins.builders), *others):
-            missing = " and ".join(f"{other} did not answer" for other, _ in tried)
+            missing = " and ".join(f"{other} {_why_not(error)}" for other, error in tried)
             try:
                 return self._opened(plugins.builder(name), provider, missing or "it answered first")
             except EnvgraphError as error:
@@ -109,8 +117,9 @@ class Builders:
     def _opened(self, plugin: BuilderPlugin, provider: Provider, why: str) -> ChosenBuilder:
         from envgraph.plugins import isolated, options_of
 
-        given = {k: v for k, v in provider.options.items() if k != _TIMEOUT}
+        given = {k: v for k, v in provider.options.items() if k not in _OURS}
         options: Any = options_of(plugin, Provider(provider.type, given), "builder")
+        refuse_outside(reach_of(provider), plugin, options)
         if self._offline and plugin.connects(options):
             raise BuilderError(
                 f"{plugin.name} would be reached over a network, and --offline opens no connection",
@@ -130,7 +139,12 @@ class Builders:
 def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> PlatformError:
     """The one error where no builder is there: everything that was tried, and why not."""
     found = list(tried)
-    lines = [f"{name}: {d.summary}" for name, error in found for d in error.diagnostics]
+    lines = []
+    for name, error in found:
+        for each in error.diagnostics:
+            summary = each.summary
+            lines.append(summary if summary.startswith(name) else f"{name}: {summary}")
+            lines += [f"  {line}" for line in each.detail.splitlines()[:_MOST_DETAIL]]
     hints = [d.hint for _, error in found for d in error.diagnostics if d.hint]
     return PlatformError(
         f"the builder {found[0][0]} cannot be used"
@@ -138,10 +152,16 @@ def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> Platfor
         else "no builder is there for docker steps and build contexts",
         code="no-builder",
         detail="\n".join(lines) if lines else "no plugin offers one",
-        hint=hints[-1]
-        if hints
-        else "start a BuildKit (BUILDKIT_HOST, DOCKER_HOST), or install buildah",
+        hint="; or ".join(dict.fromkeys(hints))
+        or "start a BuildKit (BUILDKIT_HOST, DOCKER_HOST), or install buildah",
     )
+
+
+def _why_not(error: EnvgraphError) -> str:
+    """Half a sentence on a builder that was passed over."""
+    if error.diagnostics[0].code == OUT_OF_REACH:
+        return f"is passed over ({error.diagnostics[0].summary})"
+    return "did not answer"
 
 
 def missing_builder(builders: Builders, names: Iterable[str]) -> EnvgraphError | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from envgraph.api import Builder, PluginContext
+from envgraph.api import Builder, BuilderError, BuilderPlace, PluginContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,19 @@ class BuildahOptions:
             raise ValueError("driver is overlay or vfs")
         if self.isolation not in ("chroot", "oci", "rootless"):
             raise ValueError("isolation is chroot, oci or rootless")
+
+
+INSTALL: Final = "install buildah (Debian, Ubuntu, Fedora: the package of that name)"
+
+
+def places(options: BuildahOptions) -> tuple[BuilderPlace, ...]:
+    """The program's path; BuilderError where it is not here."""
+    found = shutil.which(options.program)
+    if found is None:
+        raise BuilderError(
+            f"{options.program} is not on this machine", code="builder-down", hint=INSTALL
+        )
+    return (BuilderPlace(found, "builder.program" if "/" in options.program else "PATH"),)
 
 
 @contextmanager

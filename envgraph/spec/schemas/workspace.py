@@ -52,7 +52,7 @@ def schema() -> Schema:
             ),
             "registry": described(provider, "Where images, locks and shared environments go."),
             "registries": mapping(provider, "More registries, by name."),
-            "builder": described(provider, "What runs docker steps and build contexts."),
+            "builder": _builder(),
             "compute": mapping(provider, "Compute targets by name; local always exists."),
             "base_images": choice(
                 reader.BASE_IMAGES, "What to do when the tag of a base has moved.",
@@ -87,6 +87,28 @@ def schema() -> Schema:
                 "properties": {"type": text("The plugin's name; other keys are its options.")},
             }
         },
+    }
+
+
+def _builder() -> Schema:
+    own = {
+        "timeout": {
+            "type": "integer", "minimum": 1,
+            "description": "Seconds that one step may take; no end without it.",
+        },
+        "reach": some(
+            _TEXT,
+            "Which builders may be used: local, anywhere, type:NAME, unix:///PATH,"
+            " tcp://HOST:PORT, tcp://*.DOMAIN.",
+            ("anywhere",),
+        ),
+    }  # fmt: skip
+    return {
+        "description": "What runs docker steps and build contexts; auto: whatever answers.",
+        "anyOf": [
+            text("The plugin's name."),
+            {"allOf": [{"$ref": "#/definitions/provider"}], "properties": own},
+        ],
     }
 
 

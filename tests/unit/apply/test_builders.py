@@ -76,9 +76,7 @@ def test_where_none_answers_all_that_was_tried_is_said() -> None:
     found = builders(plugin("buildkit", down=True), plugin("buildah", down=True))
     with pytest.raises(PlatformError) as caught:
         found.chosen()
-    assert caught.value.diagnostics[0].detail == (
-        "buildkit: buildkit is down\nbuildah: buildah is down"
-    )
+    assert caught.value.diagnostics[0].detail == ("buildkit is down\nbuildah is down")
     remark = builder_remark(found, ["b", "a", "b"], 2)
     assert (remark.severity, remark.code) == ("warning", "no-builder")
     assert "2 steps need a builder (a, b)" in remark.summary
