@@ -159,6 +159,7 @@ __all__ = [
     "BuildResult",
     "Builder",
     "BuilderError",
+    "BuilderPlace",
     "BuilderPlugin",
     "Cancel",
     "Capabilities",

@@ -34,15 +34,11 @@ def places_of(plugin: BuilderPlugin, options: Any) -> tuple[BuilderPlace, ...]:
 def refuse_outside(reach: Reach, plugin: BuilderPlugin, options: Any) -> None:
     """BuilderError ``builder-out-of-reach`` where any of its addresses may not be used.
 
-    Where a plugin finds nothing to ask, its own error says so when it is opened.
+    Where a plugin finds nothing to ask, or cannot tell, its own error says so.
     """
     if reach.open:
         return
-    try:
-        places = places_of(plugin, options)
-    except BuilderError:
-        return
-    for place in places:
+    for place in places_of(plugin, options):
         if reach.allows(plugin.name, place.address):
             continue
         where = f" at {place.address}" if place.address else ""

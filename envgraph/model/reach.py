@@ -69,7 +69,8 @@ class Reach:
         """Whether a builder of a type, reached at an address, may be used.
 
         ``address`` is ``unix:///PATH``, ``tcp://HOST:PORT`` or, for a program of this
-        machine, its path; empty where it is not known.
+        machine, its path; empty where it is not known. ``dns://HOST:PORT``, every server that
+        a name has, is held to the name.
         """
         return any(_allows(entry, kind, address) for entry in self.entries)
 
@@ -97,7 +98,8 @@ def _allows(entry: str, kind: str, address: str) -> bool:
     if match := _UNIX.fullmatch(entry):
         place = _UNIX.fullmatch(address)
         return place is not None and fnmatchcase(normpath(place[1]), match[1])
-    allowed, asked = _TCP.fullmatch(entry.lower()), _TCP.fullmatch(address.lower())
+    asked = _TCP.fullmatch(re.sub(r"\Adns://", "tcp://", address.lower()))
+    allowed = _TCP.fullmatch(entry.lower())
     if allowed is None or asked is None:
         return False
     if allowed[2] is not None and allowed[2] != asked[2]:

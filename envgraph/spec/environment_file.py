@@ -187,7 +187,8 @@ class _EnvironmentReader:
         self.reading.note_input(folder)
         if paths.is_absolute(dockerfile) or dockerfile.startswith(".."):
             self.error("dockerfile-outside", f"the Dockerfile {quoted(dockerfile)} is outside of "
-                       "the context", node.get("dockerfile_path"))  # fmt: skip
+                       "the context", node.get("dockerfile_path"),
+                       "move it into the context, or let `path` be a folder with both")  # fmt: skip
             return None
         try:
             tree = context_tree(folder, dockerfile)

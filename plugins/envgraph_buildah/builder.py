@@ -40,7 +40,7 @@ _MACHINES: Final = {
 _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _STATUS: Final = re.compile(r"exit status (\d+)\s*\Z")
 _NOISE: Final = re.compile(r"subprocess exited with status \d+|Error: building at STEP .*")
-_HEREDOC: Final = re.compile(r"(?im)^\s*(?:RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
+_HEREDOC: Final = re.compile(r"(?im)^\s*(RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
 _FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
 _ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 _NO_IDS: Final = "error setting supplemental groups"
@@ -156,7 +156,7 @@ class BuildahBuilder:
         if cancel.is_set():
             raise BuilderError("the build was cancelled", code="cancelled")
         data = _dockerfile(recipe)
-        self._check(data)
+        self._check(recipe, data)
         (folder / "Dockerfile").write_bytes(data)
         (folder / "ignore").write_bytes(b"")
         (folder / "ids").write_bytes(b"")
@@ -185,13 +185,22 @@ class BuildahBuilder:
             self._storage.run([*self._storage.words, "rmi", identity], lambda line: None)
         return result
 
-    def _check(self, text: bytes) -> None:
-        if not self._storage.has_heredocs and _HEREDOC.search(text.decode("utf-8", "replace")):
-            raise BuilderError(
-                f"buildah {self._storage.version} knows no heredocs (<<EOF)",
-                code="builder-lacks",
-                hint="use buildah 1.33 or newer, or a BuildKit; or write the lines with &&",
-            )
+    def _check(self, recipe: Steps | Dockerfile, data: bytes) -> None:
+        if self._storage.has_heredocs:
+            return
+        text = data.decode("utf-8", "replace")
+        found = _HEREDOC.search(text)
+        if found is None:
+            return
+        source = None
+        if isinstance(recipe, Dockerfile):
+            source = SourceLocation(recipe.path, text.count("\n", 0, found.start(1)) + 1)
+        raise BuilderError(
+            f"buildah {self._storage.version} knows no heredocs (<<EOF)",
+            code="builder-lacks",
+            source=source,
+            hint="use buildah 1.33 or newer, or a BuildKit; or write the lines with &&",
+        )
 
     def _command(
         self, request: BuildRequest, folder: Path, images: dict[str, BaseImage], watch: _Watch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,23 +117,24 @@ def test_a_plugin_that_does_not_tell_is_local_only_if_it_does_not_connect() -> N
     assert chooser(silent, reach=["local", "type:silent"]).chosen().name == "silent"
 
 
-def test_a_plugin_that_finds_nothing_says_so_itself() -> None:
-    @contextmanager
-    def opened(options: object, context: object) -> Iterator[Answers]:
-        yield Answers(BuilderError("nothing there", code="builder-down", hint="start one"))
+def test_a_plugin_that_cannot_tell_is_not_opened_where_there_is_a_reach() -> None:
+    fakes = Fakes()
 
     def nowhere(options: object) -> Sequence[BuilderPlace]:
-        raise BuilderError("nowhere", code="builder-down")
+        raise BuilderError("there is none", code="builder-down", hint="start one")
 
-    plugin = BuilderPlugin("buildkit", "for tests", Options, opened, places=nowhere)
+    plugin = dataclasses.replace(fakes.plugin("buildkit"), places=nowhere)
     with pytest.raises(PlatformError) as caught:
         chooser(plugin, reach="local").chosen()
-    assert "nothing there" in caught.value.diagnostics[0].detail
+    assert "there is none" in caught.value.diagnostics[0].detail
+    assert caught.value.diagnostics[0].hint == "start one"
+    assert fakes.opened == []
+    assert chooser(plugin).chosen().name == "buildkit"
 
 
 def test_wrong_words_are_an_error_and_pass_over_nothing() -> None:
     fakes = Fakes()
-    with pytest.raises(InputError, match="builder.reach cannot be 'locl'"):
+    with pytest.raises(InputError, match=r"builder\.reach cannot be 'locl'"):
         chooser(fakes.plugin("buildah", PROGRAM), reach="locl").chosen()
     assert fakes.opened == []
 

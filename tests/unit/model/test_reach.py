@@ -35,6 +35,8 @@ DOCKER = "unix:///var/run/docker.sock"
         ("tcp://*.corp.example", "buildkit", "tcp://notcorp.example:1", False),
         ("tcp://*.corp.example", "buildkit", "tcp://a.corp.example.evil:1", False),
         ("tcp://[::1]:5", "buildkit", "tcp://[::1]:5", True),
+        ("tcp://*.corp.example", "buildkit", "dns://pool.corp.example:1", True),
+        ("tcp://*.corp.example", "buildkit", "dns://pool.other.example:1", False),
         ("tcp://10.0.0.1", "buildkit", "tcp://10.0.0.10:5", False),
     ],
 )
