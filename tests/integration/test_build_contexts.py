@@ -219,9 +219,7 @@ def test_a_heredoc_for_an_old_buildah_is_refused_with_its_line(built: BuiltDesk,
 @pytest.mark.parametrize("begin", ["", "\ufeff"])
 def test_windows_line_ends_and_a_byte_order_mark(built: BuiltDesk, host: str, begin: str) -> None:
     """Kept as they are: the Dockerfile is the user's, and buildah reads it itself."""
-    text = (
-        f"{begin}FROM {host}/python:1\r\nCOPY a.txt /a.txt\r\nRUN true \\\r\n  && echo x > /y\r\n"
-    )
+    lines = [f"{begin}FROM {host}/python:1", "COPY a.txt /", "RUN true \\", " && echo x > /y", ""]
     folder = built.context("app", "", {"a.txt": "a"})
     (folder / "Dockerfile").write_bytes("\r\n".join(lines).encode())
     built.desk.apply()
