@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from envgraph.api.builder import Builder, BuilderError, BuilderPlugin, Capabilities
+from envgraph.api.builder import CAN_RUN, Builder, BuilderError, BuilderPlugin, Capabilities
 from envgraph.api.registry import PluginContext
 from envgraph.apply.reach import OUT_OF_REACH, reach_of, refuse_outside
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
@@ -190,6 +190,9 @@ def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diag
             hint=first.hint,
             severity="warning",
         )
+    whole = CAN_RUN in chosen.capabilities.features
     return Diagnostic(
-        "builder", f"{needs} ({who}): {chosen.title}, since {chosen.why}", severity="info"
+        "builder",
+        f"{needs} ({who}): {chosen.title}, since {chosen.why}",
+        severity="info" if whole else "warning",
     )

@@ -29,8 +29,10 @@ from envgraph.api import (
     Steps,
 )
 from envgraph.errors import SourceLocation
+from envgraph_buildah.cleaning import Cleaner
 from envgraph_buildah.results import read_result
-from envgraph_buildah.storage import BaseImage, Storage, refused, stage
+from envgraph_buildah.staging import stage
+from envgraph_buildah.storage import IDS_HINT, BaseImage, Storage, refused
 
 _MACHINES: Final = {
     "x86_64": Platform("linux", "amd64"), "aarch64": Platform("linux", "arm64"),
@@ -41,6 +43,7 @@ _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _STATUS: Final = re.compile(r"exit status (\d+)\s*\Z")
 _NOISE: Final = re.compile(r"subprocess exited with status \d+|Error: building at STEP .*")
 _HEREDOC: Final = re.compile(r"(?im)^\s*(RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
+_RUN: Final = re.compile(r"(?im)^\s*(RUN)\b")
 _FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
 _ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 _NO_IDS: Final = "error setting supplemental groups"
@@ -94,9 +97,10 @@ class _Watch:
 class BuildahBuilder:
     """Builds with ``buildah``; safe for threads."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, cleaner: Cleaner) -> None:
         """Bind; starts nothing."""
         self._storage = storage
+        self._cleaner = cleaner
 
     @property
     def title(self) -> str:
@@ -106,12 +110,16 @@ class BuildahBuilder:
     def capabilities(self) -> Capabilities:
         """Start buildah once: what it can do here."""
         version = self._storage.version
-        driver = self._storage.words[-1]
+        says = f"{version}, {self._storage.driver}"
         own = _MACHINES.get(machines.machine(), Platform("linux", machines.machine()))
-        features = {CAN_RUN, CAN_DOCKERFILE, CAN_PINNED_BASES, CAN_BASE_BLOBS, CAN_SECRETS}
+        features = {CAN_DOCKERFILE, CAN_PINNED_BASES, CAN_BASE_BLOBS, CAN_SECRETS}
+        if self._storage.lacks_ids:
+            says += ", without RUN: this user has no ids in /etc/subuid"
+        else:
+            features.add(CAN_RUN)
         if self._storage.without_network:
             features.add(CAN_NO_NETWORK)
-        return Capabilities((own,), frozenset(features), f"{version}, {driver}")
+        return Capabilities((own,), frozenset(features), says)
 
     @contextmanager
     def build(
@@ -157,6 +165,7 @@ class BuildahBuilder:
             raise BuilderError("the build was cancelled", code="cancelled")
         data = _dockerfile(recipe)
         self._check(recipe, data)
+        self._cleaner.used(image.identity for image in images.values())
         (folder / "Dockerfile").write_bytes(data)
         (folder / "ignore").write_bytes(b"")
         (folder / "ids").write_bytes(b"")
@@ -177,6 +186,7 @@ class BuildahBuilder:
             str(self._storage.policy), identity, f"dir:{out}", cancel=cancel, until=until,
         )  # fmt: skip
         if isinstance(recipe, Dockerfile):
+            self._cleaner.used([identity])
             return read_result(out, list(images.values()), request.epoch)
         bases = [images[_BASE_NAME]] if _BASE_NAME in images else []
         texts = [instruction.text for instruction in recipe.instructions]
@@ -186,19 +196,23 @@ class BuildahBuilder:
         return result
 
     def _check(self, recipe: Steps | Dockerfile, data: bytes) -> None:
+        text = data.decode("utf-8", "replace")
+        if self._storage.lacks_ids and (found := _RUN.search(text)):
+            raise BuilderError(
+                "buildah cannot run a step here: this user has no ids in /etc/subuid",
+                code="builder-lacks",
+                source=_line(recipe, text, found.start(1)),
+                hint=IDS_HINT,
+            )
         if self._storage.has_heredocs:
             return
-        text = data.decode("utf-8", "replace")
         found = _HEREDOC.search(text)
         if found is None:
             return
-        source = None
-        if isinstance(recipe, Dockerfile):
-            source = SourceLocation(recipe.path, text.count("\n", 0, found.start(1)) + 1)
         raise BuilderError(
             f"buildah {self._storage.version} knows no heredocs (<<EOF)",
             code="builder-lacks",
-            source=source,
+            source=_line(recipe, text, found.start(1)),
             hint="use buildah 1.33 or newer, or a BuildKit; or write the lines with &&",
         )
 
@@ -231,6 +245,13 @@ class BuildahBuilder:
             path.write_bytes(secret)
             words += ["--secret", f"id={name},src={path}"]
         return [*words, str(folder / "context")]
+
+
+def _line(recipe: Steps | Dockerfile, text: str, place: int) -> SourceLocation | None:
+    """The line of a place in a Dockerfile; of one of our own the host knows better."""
+    if isinstance(recipe, Steps):
+        return None
+    return SourceLocation(recipe.path, text.count("\n", 0, place) + 1)
 
 
 def _by_every_text(

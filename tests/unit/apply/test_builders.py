@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from envgraph.api.builder import BuilderError, BuilderPlugin, Capabilities
+from envgraph.api.builder import CAN_RUN, BuilderError, BuilderPlugin, Capabilities
 from envgraph.apply.builders import Builders, builder_remark, missing_builder
 from envgraph.errors import EnvgraphError, InputError, PlatformError
 from envgraph.model.config import Provider, WorkspaceConfig
@@ -26,6 +26,7 @@ class Answers:
     """A builder that is asked and never builds."""
 
     title = "a builder"
+    features = frozenset({CAN_RUN})
 
     def __init__(self, error: BuilderError | None) -> None:
         self.error = error
@@ -33,7 +34,7 @@ class Answers:
     def capabilities(self) -> Capabilities:
         if self.error is not None:
             raise self.error
-        return Capabilities((Platform("linux", "amd64"),), frozenset(), "1.0")
+        return Capabilities((Platform("linux", "amd64"),), self.features, "1.0")
 
     def build(self, *args: Any) -> Any:
         raise NotImplementedError
@@ -128,3 +129,9 @@ def test_the_answer_holds_until_it_is_closed() -> None:
     assert asked == ["open", "close"]
     found.chosen()
     assert asked == ["open", "close", "open"]
+
+
+def test_a_builder_that_cannot_run_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert builder_remark(builders(plugin("buildah")), ["a"], 1).severity == "info"
+    monkeypatch.setattr(Answers, "features", frozenset())
+    assert builder_remark(builders(plugin("buildah")), ["a"], 1).severity == "warning"
