@@ -105,20 +105,19 @@ class Builders:
             except BuilderError as error:
                 raise _none([(provider.type, error)], named=True) from error
         tried: list[tuple[str, EnvgraphError]] = []
-        others = sorted(name for name in plugins.builders if name not in _FIRST)
-        for name in (*(n for n in _FIRST if n in plugins.builders), *others):
+        for each in plugins_in_order(provider, plugins):
+            name = each.name
             missing = " and ".join(f"{other} {_why_not(error)}" for other, error in tried)
             try:
-                return self._opened(plugins.builder(name), provider, missing or "it answered first")
+                return self._opened(each, provider, missing or "it answered first")
             except EnvgraphError as error:
                 tried.append((name, error))
         raise _none(tried, named=False)
 
     def _opened(self, plugin: BuilderPlugin, provider: Provider, why: str) -> ChosenBuilder:
-        from envgraph.plugins import isolated, options_of
+        from envgraph.plugins import isolated
 
-        given = {k: v for k, v in provider.options.items() if k not in _OURS}
-        options: Any = options_of(plugin, Provider(provider.type, given), "builder")
+        options = plugin_options(plugin, provider)
         refuse_outside(reach_of(provider), plugin, options)
         if self._offline and plugin.connects(options):
             raise BuilderError(
@@ -134,6 +133,23 @@ class Builders:
             found = ChosenBuilder(plugin.name, builder, builder.capabilities(), why)
             self._stack.enter_context(stack.pop_all())
         return found
+
+
+def plugin_options(plugin: BuilderPlugin, provider: Provider) -> Any:
+    """What ``builder:`` says to a plugin: all but the keys that are envgraph's own."""
+    from envgraph.plugins import options_of
+
+    given = {k: v for k, v in provider.options.items() if k not in _OURS}
+    return options_of(plugin, Provider(provider.type, given), "builder")
+
+
+def plugins_in_order(provider: Provider, plugins: Plugins) -> tuple[BuilderPlugin, ...]:
+    """The one that ``builder:`` names; for ``auto`` all, in the order in which they are asked."""
+    if provider.type != AUTO:
+        return (plugins.builder(provider.type),)
+    others = sorted(name for name in plugins.builders if name not in _FIRST)
+    names = (*(name for name in _FIRST if name in plugins.builders), *others)
+    return tuple(plugins.builder(name) for name in names)
 
 
 def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> PlatformError:

@@ -55,6 +55,7 @@ def examine(session: Session) -> list[Check]:
         check_open_files,
         check_uv,
         check_container,
+        lambda: check_builders(session),
         check_docker,
         check_graphviz,
         check_plugins,
@@ -217,6 +218,16 @@ def check_container() -> Check:
             "apt install bubblewrap",
         )
     return Check("container", "ok", f"`run --container` uses {name}, {program}")
+
+
+def check_builders(session: Session) -> Check:
+    """What builds docker steps and build contexts; nothing else needs one."""
+    from envgraph.cli.builder_here import check_builder
+    from envgraph.plugins import Plugins
+    from envgraph.spec import load_workspace
+
+    config, _ = load_workspace(session.common.folder)
+    return check_builder(config, Plugins())
 
 
 def check_docker() -> Check:
