@@ -59,6 +59,9 @@ class NodeBuilder:
     ) -> None:
         """Bind the parts; opens nothing."""
         self._cancel = threading.Event()
+        self.halt = threading.Event()
+        """Set, nothing is tried again: what runs may end, and nothing new begins."""
+
         self._builders = builders
         self._bases = bases
         self._store = store
@@ -87,6 +90,7 @@ class NodeBuilder:
     def close(self) -> None:
         """Drop what was not settled, and end what a builder still runs."""
         self._cancel.set()
+        self.halt.set()
         self._batches.close()
 
     @property
@@ -240,6 +244,7 @@ class NodeBuilder:
             offline=self._offline,
             on_event=self._on_event,
             cancel=self._cancel,
+            halt=self.halt,
         )
         made = maker.make(node, self._users[node.key], self.observer, self._batch)
         with self._lock:
