@@ -59,6 +59,9 @@ class NodeBuilder:
     ) -> None:
         """Bind the parts; opens nothing."""
         self._cancel = threading.Event()
+        self.halt = threading.Event()
+        """Set, nothing is tried again: what runs may end, and nothing new begins."""
+
         self._builders = builders
         self._bases = bases
         self._store = store
@@ -87,6 +90,7 @@ class NodeBuilder:
     def close(self) -> None:
         """Drop what was not settled, and end what a builder still runs."""
         self._cancel.set()
+        self.halt.set()
         self._batches.close()
 
     @property
@@ -244,6 +248,7 @@ class NodeBuilder:
             offline=self._offline,
             on_event=self._on_event,
             cancel=self._cancel,
+            halt=self.halt,
         )
         with alone(self._store, node, self._cancel, self._on_event):
             self.observer.look_again()
