@@ -11,6 +11,7 @@ import bz2
 import hashlib
 import io
 import json
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -200,7 +201,7 @@ def ignores(data: bytes) -> None:
     for make in (docker_rules, git_rules):
         try:
             rules = make(lines)
-        except ValueError:
+        except (ValueError, re.error):
             continue
         rules.ignored("a/b/c.txt", False)
 
