@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.api import BuilderError
-from envgraph_buildkit.options import Endpoint
+from envgraph_buildkit.options import SETTING, Endpoint
 from envgraph_buildkit.tls import context_of, no_tls, reason_of
 
-CONNECT_SECONDS: Final = 10.0
 _LATE_SECONDS: Final = 2.0
 _CHUNK: Final = 1 << 16
 _UPGRADE: Final = (
@@ -40,10 +39,10 @@ def dial(endpoint: Endpoint) -> socket.socket:
     try:
         if endpoint.local:
             made = socket.socket(socket.AF_UNIX)
-            made.settimeout(CONNECT_SECONDS)
+            made.settimeout(endpoint.connect_seconds)
             made.connect(endpoint.path)
         else:
-            made = socket.create_connection(endpoint.host_port, CONNECT_SECONDS)
+            made = socket.create_connection(endpoint.host_port, endpoint.connect_seconds)
         if secure is not None and endpoint.tls is not None:
             name = endpoint.tls.server_name or endpoint.host_port[0]
             made = secure.wrap_socket(made, server_hostname=name)
@@ -64,10 +63,11 @@ def unreachable(endpoint: Endpoint, reason: str) -> BuilderError:
         hint = "join the group that may use the socket (often `docker`), or use another builder"
     elif "reset" in reason and endpoint.tls is None:
         hint += "; a server that speaks TLS needs `ca:`, and often `cert:` and `key:`"
+    whence = "" if endpoint.why == SETTING else f"The address is from {endpoint.why}. "
     return BuilderError(
         f"no BuildKit answers at {endpoint.address}",
         code="builder-down",
-        detail=f"The address is from {endpoint.why}. {reason}",
+        detail=f"{whence}{reason}",
         hint=hint,
         retryable=True,
     )
@@ -91,12 +91,13 @@ def late_refusal(endpoint: Endpoint) -> BuilderError | None:
     return None
 
 
-def upgrade(connection: socket.socket) -> bytes | None:
+def upgrade(connection: socket.socket, seconds: float = 10.0) -> bytes | None:
     """Turn a connection to dockerd into one of HTTP/2; the first bytes of it.
 
     None when the server did not take it: it is spoken to plainly then, on a new connection.
+    TimeoutError when nothing came within ``seconds``: whoever speaks only HTTP/2 says so at once.
     """
-    connection.settimeout(CONNECT_SECONDS)
+    connection.settimeout(seconds)
     try:
         connection.sendall(_UPGRADE)
         head = b""
@@ -105,6 +106,8 @@ def upgrade(connection: socket.socket) -> bytes | None:
             head += part
             if not part or len(head) > _HEAD_LIMIT or not head.startswith(b"HTTP/1."[: len(head)]):
                 return None
+    except TimeoutError:
+        raise
     except OSError:
         return None
     connection.settimeout(None)
@@ -167,7 +170,7 @@ class Gate:
                 return
             try:
                 outer = dial(self._endpoint)
-                first = upgrade(outer)
+                first = upgrade(outer, self._endpoint.connect_seconds)
                 if first is None:
                     outer.close()
                     raise OSError("no upgrade")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from envgraph.api import Builder, BuilderPlugin, PluginContext, hookimpl
-from envgraph_buildkit.options import BuildkitOptions, connects, places
+from envgraph_buildkit.options import BuildkitOptions, connects, places, servers
 
 
 @contextmanager
@@ -31,5 +31,6 @@ def envgraph_builders() -> Iterator[BuilderPlugin]:
         BuildkitOptions,
         open_builder,
         connects=connects,
+        servers=servers,
         places=places,
     )

@@ -159,6 +159,9 @@ def test_our_builders_tell_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert list(buildkit_places(BuildkitOptions(address="unix:///a"))) == [
         BuilderPlace("unix:///a", "builder.address")
     ]
+    several = BuildkitOptions(addresses=("tcp://one:1", "dns://pool.example:2"))
+    found = [place.address for place in buildkit_places(several)]
+    assert found == ["tcp://one:1", "dns://pool.example:2"]  # no name is looked up
     program = tmp_path / "buildah"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
