@@ -259,8 +259,10 @@ class StepMaker:
         def on_event(event: Event) -> None:
             if event.kind != "message" or not event.text.strip():
                 return
-            text = redactor.clean(event.text)
-            self._on_event(Event("message", str(node.key), node.kind, node.name, text=text))
+            for line in redactor.clean(event.text).splitlines():
+                if line.strip():
+                    said = Event("message", str(node.key), node.kind, node.name, text=line)
+                    self._on_event(said)
 
         try:
             with chosen.run(request, on_event, self._cancel, self._halt) as (server, result):

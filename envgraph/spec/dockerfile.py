@@ -20,6 +20,7 @@ from envgraph.model.reference import (
     parse_registry_reference,
 )
 from envgraph.model.spec import NamedImage
+from envgraph.spec.looks_secret import HINT, secret_names, warning
 from envgraph.spec.problems import Problems, nearest, printable, quoted
 from envgraph.spec.templates import templates_in
 from envgraph.spec.text import decode
@@ -104,6 +105,9 @@ def read_dockerfile(data: bytes, file: str, problems: Problems) -> DockerfileFac
             stages.error("dockerfile", f"{quoted(command.cmd or chr(92))} is no instruction",
                          command.start_line, nearest(word, INSTRUCTIONS))  # fmt: skip
         _READERS.get(word, _nothing)(command, stages)
+        for name in secret_names(str(command.original)):
+            where = SourceLocation(file, command.start_line)
+            problems.warn("secret-in-image", warning(word, name), where, hint=HINT)
     if not stages.bases:
         if not problems.failed:
             stages.error("dockerfile", "the Dockerfile has no FROM", 1)
