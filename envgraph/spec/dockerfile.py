@@ -38,6 +38,12 @@ _DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _VARIABLE: Final = re.compile(
     r"\\\$|\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+])([^{}]*))?\})"
 )
+_GO_TEMPLATE: Final = re.compile(
+    r"\{\{-?\s*(?:[.$\"`(]|(?:range|end|if|else|with|json|len|index|printf?|println|join|define"
+    r"|template|block|slice|split|and|or|not|eq|ne|lt|gt|title|upper|lower|pad|truncate)\b)"
+)
+"""What a step hands to docker, go or helm (``--format '{{.Version}}'``): no template of ours."""
+
 _MOUNT: Final = re.compile(r"(?:\A|,)\s*(from|type|id|src|source)\s*=\s*([^,]*)")
 _REMOTE: Final = re.compile(r"(?i)(https?|git|ssh)://|git@")
 _COMMIT: Final = re.compile(r"#[0-9a-f]{40}(:|\Z)")
@@ -84,8 +90,10 @@ def read_dockerfile(data: bytes, file: str, problems: Problems) -> DockerfileFac
     if text is None:
         return None
     for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("#"):
+            continue
         for found in templates_in(line):
-            if not found.startswith("{%"):
+            if not found.startswith("{%") and not _GO_TEMPLATE.match(found):
                 problems.add(
                     "template",
                     f"{found[:120]} is a template that nothing has filled in",
