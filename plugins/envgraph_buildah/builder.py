@@ -41,11 +41,14 @@ _MACHINES: Final = {
 }  # fmt: skip
 _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _STATUS: Final = re.compile(r"exit status (\d+)\s*\Z")
-_NOISE: Final = re.compile(r"subprocess exited with status \d+|Error: building at STEP .*")
+_NOISE: Final = re.compile(
+    r"subprocess exited with status \d+|Error: building at STEP .*|--> (?:Using cache )?[0-9a-f]+"
+)
 _HEREDOC: Final = re.compile(r"(?im)^\s*(RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
 _RUN: Final = re.compile(r"(?im)^\s*(RUN)\b")
 _FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
 _ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
+_NO_FILE: Final = re.compile(r'"([^"]+)": no such file or directory')
 _NO_IDS: Final = "error setting supplemental groups"
 """What buildah says of a user without ids in ``/etc/subgid``; it ends with code 1 then."""
 _BASE_NAME: Final = "envgraph-base"
@@ -309,10 +312,17 @@ def _failed(recipe: Steps | Dockerfile, watch: _Watch, status: int) -> BuilderEr
     if watch.step < 2 and found is None:
         return BuilderError(f"buildah failed: {why}", code="builder-refused", detail=output)
     index, source = _place(recipe, watch)
+    missing = None
+    if watch.text.split(None, 1)[0].upper() in ("COPY", "ADD"):
+        missing = _NO_FILE.search(why)
+        why = f"there is no {missing[1]} to copy" if missing else why
     return BuilderError(
-        f"{_short(watch.text)} failed: {why if found else _last(why)}",
+        f"{_short(watch.text)} failed: {why if found or missing else _last(why)}",
         code="step-failed",
         source=source,
+        hint="it is not in the context; a .dockerignore, .amlignore or .gitignore may leave it out"
+        if missing and "--from" not in watch.text
+        else "",
         detail=output,
         instruction=index,
         status=status_of_step,
