@@ -23,10 +23,11 @@ from envgraph.api.registry import PluginContext
 from envgraph.apply.executor import ParallelMap
 from envgraph.apply.pool import Pool
 from envgraph.apply.reach import OUT_OF_REACH, reach_of, refuse_outside
-from envgraph.apply.servers import Server
+from envgraph.apply.servers import Server, fits, other_platform
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
 from envgraph.model import reach
 from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.model.oci import oci_platform
 
 if TYPE_CHECKING:
     from envgraph.plugins import Plugins
@@ -258,8 +259,13 @@ def missing_builder(builders: Builders, names: Iterable[str]) -> EnvgraphError |
     return None
 
 
-def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diagnostic:
-    """What a plan says about its builder: which and why, or that none is there."""
+def builder_remark(
+    builders: Builders, names: Iterable[str], steps: int, platforms: Iterable[str] = ()
+) -> Diagnostic:
+    """What a plan says about its builder: which and why, or that none is there.
+
+    ``platforms`` are those that it will have to build for.
+    """
     who = ", ".join(sorted(set(names)))
     needs = f"{steps} step{' needs' if steps == 1 else 's need'} a builder"
     try:
@@ -273,11 +279,18 @@ def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diag
             hint=first.hint,
             severity="warning",
         )
-    servers = chosen.servers
-    fine = CAN_RUN in chosen.capabilities.features and not any(each.error for each in servers)
+    servers, can = chosen.servers, chosen.capabilities
+    lines = [server.describe() for server in servers] if len(servers) > 1 else []
+    asked = [found for name in platforms if (found := oci_platform(name)) is not None]
+    lacking = [
+        other_platform(each, can.platforms) for each in asked if not fits(each, can.platforms)
+    ]
+    lines += [error.diagnostics[0].summary for error in lacking]
+    fine = CAN_RUN in can.features and not lacking and not any(each.error for each in servers)
     return Diagnostic(
         "builder",
         f"{needs} ({who}): {chosen.title}, since {chosen.why}",
-        "\n".join(server.describe() for server in servers) if len(servers) > 1 else "",
+        "\n".join(lines),
+        hint=lacking[0].diagnostics[0].hint if lacking else "",
         severity="info" if fine else "warning",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from envgraph.testing.base import make_base
 from tests.built import BuiltDesk
 from tests.desk import Desk
-from tests.services import make_demo_channel
+from tests.services import make_demo_channel, require_tool
 
 HEAVY = ("grpc", "google.protobuf", "envgraph_buildkit.builder", "envgraph_buildah.builder")
 
@@ -106,3 +107,20 @@ def test_a_shell_s_variable_does_not_lead_out_of_reach(tmp_path: Path) -> None:
         for hint in ("unset BUILDKIT_HOST", f"add {address} to `builder.reach`"):
             assert hint in answer.err
         assert connections(listener) == 0
+
+
+def test_a_platform_that_the_builder_lacks_is_said_by_plan(tmp_path: Path) -> None:
+    require_tool("buildah")
+    channel = make_demo_channel(tmp_path / "channel")
+    desk = Desk(tmp_path / "desk", channel.url)
+    own = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}[os.uname().machine]
+    [other] = {"linux-64", "linux-aarch64"} - {own}
+    builder = {"type": "buildah", "storage": str(tmp_path / "storage")}
+    path = desk.folder / "environments" / "train.yml"
+    path.write_text("name: train\nimage: scratch\ndocker_steps:\n  - ENV A=b\n")
+    for platforms, severity in (([own], "info"), ([own, other], "warning")):
+        desk.settings(builder=builder, platforms=platforms)
+        found = desk.ok("plan", "--json").json["diagnostics"]
+        [remark] = [each for each in found if each["code"] == "builder"]
+        assert remark["severity"] == severity
+        assert ("does not build for" in remark["detail"]) == (severity == "warning")

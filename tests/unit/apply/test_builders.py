@@ -135,3 +135,12 @@ def test_a_builder_that_cannot_run_is_a_warning(monkeypatch: pytest.MonkeyPatch)
     assert builder_remark(builders(plugin("buildah")), ["a"], 1).severity == "info"
     monkeypatch.setattr(Answers, "features", frozenset())
     assert builder_remark(builders(plugin("buildah")), ["a"], 1).severity == "warning"
+
+
+def test_another_platform_is_a_warning_before_anything_is_built() -> None:
+    found = builders(plugin("buildah"))
+    assert builder_remark(found, ["a"], 1, ["linux-64"]).severity == "info"
+    remark = builder_remark(found, ["a"], 1, ["linux-64", "linux-aarch64"])
+    assert remark.severity == "warning"
+    assert remark.detail == "it does not build for linux/arm64, but for linux/amd64"
+    assert "linux/arm64" in remark.hint
