@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import platform as machines
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,73 +26,18 @@ from envgraph.api import (
     Platform,
     Steps,
 )
-from envgraph.errors import SourceLocation
 from envgraph_buildah.cleaning import Cleaner
+from envgraph_buildah.recipes import BASE_NAME, by_every_text, dockerfile_of
 from envgraph_buildah.results import read_result
 from envgraph_buildah.staging import stage
-from envgraph_buildah.storage import IDS_HINT, BaseImage, Storage, refused
+from envgraph_buildah.storage import BaseImage, Storage
+from envgraph_buildah.watch import Watch, failure
 
 _MACHINES: Final = {
     "x86_64": Platform("linux", "amd64"), "aarch64": Platform("linux", "arm64"),
     "ppc64le": Platform("linux", "ppc64le"), "s390x": Platform("linux", "s390x"),
     "riscv64": Platform("linux", "riscv64"),
 }  # fmt: skip
-_STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
-_STATUS: Final = re.compile(r"exit status (\d+)\s*\Z")
-_NOISE: Final = re.compile(
-    r"subprocess exited with status \d+|Error: building at STEP .*|--> (?:Using cache )?[0-9a-f]+"
-)
-_HEREDOC: Final = re.compile(r"(?im)^\s*(RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
-_RUN: Final = re.compile(r"(?im)^\s*(RUN)\b")
-_FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
-_ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
-_NO_FILE: Final = re.compile(r'"([^"]+)": no such file or directory')
-_NO_IDS: Final = "error setting supplemental groups"
-"""What buildah says of a user without ids in ``/etc/subgid``; it ends with code 1 then."""
-_BASE_NAME: Final = "envgraph-base"
-_MOST_LINES: Final = 200
-
-
-@dataclass(slots=True)
-class _Watch:
-    """Follows what buildah says: which step it is in, and what that one said last."""
-
-    on_event: Callable[[Event], None]
-    step: int = 0
-    """Counts from 1 with ``FROM``; 0 before the first."""
-
-    text: str = ""
-    lines: list[str] = field(default_factory=list)
-    secrets: list[str] = field(default_factory=list)
-
-    def hide(self, secret: bytes) -> None:
-        """Put stars in the place of a secret from now on: of all of it, and of its lines."""
-        text = secret.decode("utf-8", "replace")
-        parts = {text.strip(), *(part.strip() for part in text.splitlines())}
-        self.secrets = sorted({*self.secrets, *parts} - {""}, key=len, reverse=True)
-
-    def line(self, line: str) -> None:
-        """Take one line of buildah's."""
-        for secret in self.secrets:
-            line = line.replace(secret, "***")
-        found = _STEP.fullmatch(line)
-        if found is None and line.startswith("COMMIT"):
-            return
-        if found is None:
-            self.lines = [*self.lines[-_MOST_LINES:], line]
-            if _NOISE.fullmatch(line):
-                return
-            self.on_event(Event("message", str(self.step), "docker-step", self.text, text=line))
-            return
-        self.end("done")
-        self.step, self.text, self.lines = int(found[1]), found[3], []
-        self.on_event(Event("start", str(self.step), "docker-step", self.text))
-
-    def end(self, kind: str) -> None:
-        if self.step:
-            done = Event("done" if kind == "done" else "failed", str(self.step), "docker-step",
-                         self.text)  # fmt: skip
-            self.on_event(done)
 
 
 class BuildahBuilder:
@@ -145,7 +88,7 @@ class BuildahBuilder:
                 hint="`unshare --net` has to work: as root, or with ids in /etc/subuid",
             )
         with self._storage.building(), self._storage.scratch() as folder:
-            watch = _Watch(on_event)
+            watch = Watch(on_event)
             result = self._build(request, folder, watch, cancel, until)
             yield result
 
@@ -153,7 +96,7 @@ class BuildahBuilder:
         self,
         request: BuildRequest,
         folder: Path,
-        watch: _Watch,
+        watch: Watch,
         cancel: Cancel,
         until: float | None,
     ) -> BuildResult:
@@ -163,11 +106,10 @@ class BuildahBuilder:
         for text, base in named.items():
             images[text] = self._storage.bring(base, folder, cancel, until)
         if isinstance(recipe, Steps) and recipe.base is not None:
-            images[_BASE_NAME] = self._storage.bring(recipe.base, folder, cancel, until)
+            images[BASE_NAME] = self._storage.bring(recipe.base, folder, cancel, until)
         if cancel.is_set():
             raise BuilderError("the build was cancelled", code="cancelled")
-        data = _dockerfile(recipe)
-        self._check(recipe, data)
+        data = dockerfile_of(recipe, self._storage, images)
         self._cleaner.used(image.identity for image in images.values())
         (folder / "Dockerfile").write_bytes(data)
         (folder / "ignore").write_bytes(b"")
@@ -180,7 +122,7 @@ class BuildahBuilder:
         status = self._storage.run(command, watch.line, cancel=cancel, until=until)
         if status != 0:
             watch.end("failed")
-            raise _failed(recipe, watch, status)
+            raise failure(recipe, watch, status)
         watch.end("done")
         identity = (folder / "ids").read_text().strip().removeprefix("sha256:")
         out = folder / "image"
@@ -191,36 +133,15 @@ class BuildahBuilder:
         if isinstance(recipe, Dockerfile):
             self._cleaner.used([identity])
             return read_result(out, list(images.values()), request.epoch)
-        bases = [images[_BASE_NAME]] if _BASE_NAME in images else []
+        bases = [images[BASE_NAME]] if BASE_NAME in images else []
         texts = [instruction.text for instruction in recipe.instructions]
         result = read_result(out, bases, request.epoch, instructions=texts)
         if identity not in {image.identity for image in images.values()}:
             self._storage.run([*self._storage.words, "rmi", identity], lambda line: None)
         return result
 
-    def _check(self, recipe: Steps | Dockerfile, data: bytes) -> None:
-        text = data.decode("utf-8", "replace")
-        if self._storage.lacks_ids and (found := _RUN.search(text)):
-            raise BuilderError(
-                "buildah cannot run a step here: this user has no ids in /etc/subuid",
-                code="builder-lacks",
-                source=_line(recipe, text, found.start(1)),
-                hint=IDS_HINT,
-            )
-        if self._storage.has_heredocs:
-            return
-        found = _HEREDOC.search(text)
-        if found is None:
-            return
-        raise BuilderError(
-            f"buildah {self._storage.version} knows no heredocs (<<EOF)",
-            code="builder-lacks",
-            source=_line(recipe, text, found.start(1)),
-            hint="use buildah 1.33 or newer, or a BuildKit; or write the lines with &&",
-        )
-
     def _command(
-        self, request: BuildRequest, folder: Path, images: dict[str, BaseImage], watch: _Watch
+        self, request: BuildRequest, folder: Path, images: dict[str, BaseImage], watch: Watch
     ) -> list[str]:
         options = self._storage.options
         words = [
@@ -236,7 +157,7 @@ class BuildahBuilder:
             words.append("--no-cache")
         elif request.recipe.target:
             words += ["--target", request.recipe.target]
-        for text, image in _by_every_text(request.recipe, images).items():
+        for text, image in by_every_text(request.recipe, images).items():
             words += ["--build-context", f"{text}=container-image://{image.identity}"]
         for name, value in request.arguments.items():
             words += ["--build-arg", f"{name}={value}"]
@@ -248,105 +169,3 @@ class BuildahBuilder:
             path.write_bytes(secret)
             words += ["--secret", f"id={name},src={path}"]
         return [*words, str(folder / "context")]
-
-
-def _line(recipe: Steps | Dockerfile, text: str, place: int) -> SourceLocation | None:
-    """The line of a place in a Dockerfile; of one of our own the host knows better."""
-    if isinstance(recipe, Steps):
-        return None
-    return SourceLocation(recipe.path, text.count("\n", 0, place) + 1)
-
-
-def _by_every_text(
-    recipe: Steps | Dockerfile, images: dict[str, BaseImage]
-) -> dict[str, BaseImage]:
-    """The images by what the text calls them: buildah looks before it puts arguments in.
-
-    BuilderError ``builder-lacks`` where an argument leaves open which of them is meant.
-    """
-    if isinstance(recipe, Steps):
-        return images
-    found = dict(images)
-    for raw in _FROM_ARGUMENT.findall(recipe.data.decode("utf-8", "replace")):
-        pattern = ".*".join(re.escape(part) for part in re.split(_ARGUMENT, raw.strip("\"'")))
-        fitting = {t: i for t, i in images.items() if re.fullmatch(pattern, t)}
-        if len({image.identity for image in fitting.values()}) > 1:
-            raise BuilderError(
-                f"buildah cannot be told which image `FROM {raw}` means: {', '.join(fitting)}",
-                code="builder-lacks",
-                hint="use a BuildKit, or write the image out",
-            )
-        for image in fitting.values():
-            found[raw] = image
-    return found
-
-
-def _dockerfile(recipe: Steps | Dockerfile) -> bytes:
-    if isinstance(recipe, Dockerfile):
-        return recipe.data
-    base = "scratch" if recipe.base is None else _BASE_NAME
-    lines = [f"FROM {base}", *(instruction.text for instruction in recipe.instructions)]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _failed(recipe: Steps | Dockerfile, watch: _Watch, status: int) -> BuilderError:
-    """What went wrong, where, and what was said last."""
-    said = [line for line in watch.lines if line.strip()]
-    reason = next((line for line in reversed(said) if line.startswith("Error:")), "")
-    output = "\n".join(line for line in said if not _NOISE.fullmatch(line))
-    if any(_NO_IDS in line for line in said):  # before the step itself began
-        return refused("buildah cannot run a step here", "\n".join(said[-10:]))
-    found = _STATUS.search(reason)
-    if found is None:
-        status_of_step = None
-        why = reason.removeprefix("Error:").strip() or f"buildah ended with {status}"
-        if "image not known" in why or "no such image" in why.lower():
-            return BuilderError(f"an image is not to be had: {why}", code="base-missing",
-                                detail=output)  # fmt: skip
-        problem = refused("", "\n".join(said))
-        if problem.diagnostics[0].hint:
-            return refused("buildah cannot run a step here", "\n".join(said[-10:]))
-    else:
-        status_of_step = int(found[1])
-        why = f"it ended with exit code {status_of_step}"
-    if watch.step < 2 and found is None:
-        return BuilderError(f"buildah failed: {why}", code="builder-refused", detail=output)
-    index, source = _place(recipe, watch)
-    missing = None
-    if watch.text.split(None, 1)[0].upper() in ("COPY", "ADD"):
-        missing = _NO_FILE.search(why)
-        why = f"there is no {missing[1]} to copy" if missing else why
-    return BuilderError(
-        f"{_short(watch.text)} failed: {why if found or missing else _last(why)}",
-        code="step-failed",
-        source=source,
-        hint="it is not in the context; a .dockerignore, .amlignore or .gitignore may leave it out"
-        if missing and "--from" not in watch.text
-        else "",
-        detail=output,
-        instruction=index,
-        status=status_of_step,
-        output=output,
-    )
-
-
-def _place(recipe: Steps | Dockerfile, watch: _Watch) -> tuple[int | None, SourceLocation | None]:
-    if isinstance(recipe, Steps):
-        index = min(max(watch.step - 2, 0), len(recipe.instructions) - 1)
-        return index, recipe.instructions[index].source
-    wanted = watch.text.split("\n")[0].strip()
-    lines: Sequence[str] = recipe.data.decode("utf-8", "replace").splitlines()
-    for number, line in enumerate(lines, 1):
-        begin = line.strip().removesuffix("\\").strip()
-        if begin and (wanted == begin or wanted.startswith(begin)):
-            return None, SourceLocation(recipe.path, number)
-    return None, SourceLocation(recipe.path)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _last(why: str) -> str:
-    """The end of a chain of reasons, which names the cause."""
-    return why.rpartition('": ')[2] or why

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from envgraph.testing.base import make_base
-from tests.built import BuiltDesk
+from tests.built import BuiltDesk, names_in
 from tests.daemons import Daemon
 from tests.services import make_demo_channel
 
@@ -78,7 +78,7 @@ def test_a_failed_step_says_instruction_line_output_and_code(built: BuiltDesk) -
     assert {"one", "two"} <= set(error["detail"].splitlines())
     events = [json.loads(line) for line in said.splitlines()]
     texts = [event["text"] for event in events if event.get("event") == "message"]
-    assert texts == ["one", "two"]
+    assert sorted(texts) == ["one", "two"]  # two streams, in any order
     todo = [s["name"] for s in built.desk.plan("--offline")["steps"] if s["kind"] == "docker-step"]
     assert todo == ["RUN echo one; echo two >&2; exit 9"]
 
@@ -107,3 +107,20 @@ def test_a_name_that_is_no_utf_8(built: BuiltDesk, kind: str) -> None:
     error, _ = failed(built)
     assert error["code"] == "builder-lacks"
     assert "latin\\udce9" in error["summary"]
+
+
+def test_a_heredoc_of_a_step(built: BuiltDesk) -> None:
+    script = "RUN <<EOF\nset -e\necho one > /one\necho two; false\nEOF"
+    built.steps("app", "RUN cat <<'EOF' > /made\n$HOME\nEOF", script)
+    error, said = failed(built)
+    assert error["summary"].startswith(("RUN <<EOF failed", "`RUN <<EOF` failed"))
+    assert "exit code 1" in error["summary"]
+    assert script in error["detail"]
+    assert error["detail"].splitlines()[-2] == "two"
+    events = [json.loads(line) for line in said.splitlines()]
+    assert [e["text"] for e in events if e.get("event") == "message"] == ["two"]
+    built.steps("app", "RUN cat <<'EOF' > /made\n$HOME\nEOF")
+    built.desk.apply("--offline")
+    config, layers = built.image("app")
+    assert names_in(layers[-1])["made"].size == len("$HOME\n")
+    assert "cat <<'EOF' > /made" in config["history"][-1]["created_by"]
