@@ -311,7 +311,7 @@ def _lacks_libc(target: Target) -> bool:
 
 
 def _taken(target: Target, change: EnvironmentChange) -> Diagnostic:
-    what = " and ".join(change.changed)
+    what = " and ".join(filter(None, (", ".join(change.changed[:-1]), *change.changed[-1:])))
     return Diagnostic(
         "version-taken",
         f"version {change.version} of {target.name!r} exists with another {what}",
