@@ -146,7 +146,10 @@ class LockFinder:
             lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
-                made = self._maker.make_once(spec, key, definition, platform, previous)
+                around = [*filter(None, [previous]), *(item.lock for item in found.values()),
+                          *committed.locks.values()]  # fmt: skip
+                context = next((known.context for known in around if known.context), None)
+                made = self._maker.make_once(spec, key, definition, platform, previous, context)
                 lock = FoundLock(made.lock, "new", False, made.documents)
                 diagnostics += made.remarks
             lock, more = self._moved(spec, lock)
@@ -219,6 +222,22 @@ class LockFinder:
         base = rebased.base
         documents = {**found.documents, **base.documents}
         return FoundLock(rebased.lock, "new", False, documents, found.lock.base), base.remarks
+
+    def update_context(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The build context as its branch, tag or address has it now, if that is another one.
+
+        Images that its Dockerfile named before stay as they are pinned.
+        """
+        lock = found.lock
+        if lock.context is None or lock.context.origin is None:
+            return found, ()
+        made = self._maker.make(spec, lock.definition, lock.platform, lock)
+        if made.lock.context == lock.context and made.lock.images == lock.images:
+            return found, made.remarks
+        documents = {**found.documents, **made.documents}
+        return FoundLock(made.lock, "new", False, documents), made.remarks
 
     def _moved(
         self, spec: EnvironmentSpec, found: FoundLock

@@ -124,12 +124,41 @@ class LockedBase:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextOrigin:
+    """Where the files of a build context came from: recorded, and no part of any identity."""
+
+    kind: Literal["git", "archive"]
+    address: str
+    """As the environment file has it, without credentials."""
+
+    pinned: str
+    """Hexadecimal: the commit, or the sha256 of the archive."""
+
+    ref: str = ""
+    """The full name of the branch or tag that was pinned (``refs/heads/main``, ``HEAD``);
+    empty where the file names a commit: that never means another one."""
+
+    validator: str = ""
+    """Of an archive, the ``ETag`` that its server gave: whether it is another one by now."""
+
+    @property
+    def short(self) -> str:
+        """What was pinned, as short as people read it."""
+        return self.pinned[:12]
+
+
+@dataclass(frozen=True, slots=True)
 class LockedContext:
-    """A Docker build context: its tree, its Dockerfile's path in it, the arguments given."""
+    """A Docker build context: its tree, its Dockerfile's path in it, the arguments given.
+
+    ``origin`` is None for a folder of this machine. With one, the store keeps the files:
+    the listing under the tree's own digest, and each file.
+    """
 
     tree: Digest
     dockerfile_path: str
     arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
+    origin: ContextOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from envgraph.diff.packages import PackageChange
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.locked import LockedBase, LockedPackage
+from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.target import Target
@@ -57,6 +57,15 @@ def _moved(before: LockedBase, now: LockedBase) -> str:
     return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
 
 
+def _context(lock: LockedEnvironment) -> str:
+    """A build context at an address, by what it was pinned to."""
+    origin = None if lock.context is None else lock.context.origin
+    if origin is None:
+        return ""
+    what = "commit" if origin.kind == "git" else "archive"
+    return f"the build context ({what} {origin.short}) and "
+
+
 def lock_steps(target: Target) -> list[Step]:
     """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
     steps = []
@@ -66,7 +75,7 @@ def lock_steps(target: Target) -> list[Step]:
         title = f"{target.name} ({platform})" if len(target.platforms) > 1 else target.name
         count = len(lock.packages)
         reason = {
-            "new": f"{count} package{'' if count == 1 else 's'} pinned now",
+            "new": f"{_context(lock)}{count} package{'' if count == 1 else 's'} pinned now",
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
