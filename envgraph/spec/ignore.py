@@ -9,6 +9,7 @@ folder are read, as Azure ML and docker do.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,9 @@ def git_rules(lines: Sequence[str]) -> GitRules:
     """Read the lines of a ``.gitignore``; ValueError for a pattern that is none."""
     from pathspec import GitIgnoreSpec
 
-    return GitRules(GitIgnoreSpec.from_lines(lines).match_file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # re's, of a bracket in brackets
+        return GitRules(GitIgnoreSpec.from_lines(lines).match_file)
 
 
 def docker_rules(lines: Sequence[str]) -> DockerRules:
@@ -164,9 +167,10 @@ def _docker_regex(pattern: str) -> str:
             end = pattern.find("]", i + 1)
             if end < 0:
                 raise ValueError(f"no ] after [ in {pattern!r}")
-            inner = pattern[i + 1 : end].replace("\\", "\\\\")
-            inner = "^" + inner[1:] if inner.startswith("!") else inner
-            out.append(f"(?!/)[{inner}]")
+            inner = pattern[i + 1 : end]
+            negation = "^" if inner[:1] in ("!", "^") else ""
+            inner = re.sub(r"[\\[&|~]|(?<=-)-", r"\\\g<0>", inner[len(negation) :])
+            out.append(f"(?!/)[{negation}{inner}]")
             i = end
         elif c == "\\" and i + 1 < len(pattern):
             i += 1
