@@ -14,7 +14,7 @@ from envgraph.errors import Diagnostic, EnvgraphError
 from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, PinSource, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
-from envgraph.model.locked import ContextOrigin, LockedBase, LockedContext
+from envgraph.model.locked import ContextOrigin, LockedBase, LockedContext, Move
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.refresh.desired import Loaded, about_environment
 from envgraph.refresh.references import missing_references
@@ -38,25 +38,25 @@ class LockEntry:
     status: Status
     changes: tuple[PackageChange, ...] = ()
     packages: frozenset[str] = frozenset()
-    base: tuple[LockedBase, LockedBase] | None = None
-    """The base that moved, before and now."""
+    moves: tuple[Move, ...] = ()
+    """The images that moved, before and now: the base first."""
+
     context: tuple[ContextOrigin, ContextOrigin] | None = None
     """Where the build context comes from, when that moved: before and now."""
 
     def to_json(self) -> dict[str, Any]:
         """The entry of ``lock --json``."""
+        bases = [
+            {"reference": now.reference, "from": _text(before), "to": _text(now)}
+            for before, now in self.moves
+        ]
         return {
             "name": self.name,
             "path": str(self.path),
             "status": self.status,
             "changes": [change.to_json() | {"change": change.kind} for change in self.changes],
-            "base": None
-            if self.base is None
-            else {
-                "reference": self.base[1].reference,
-                "from": _text(self.base[0]),
-                "to": _text(self.base[1]),
-            },
+            "base": bases[0] if bases else None,
+            "bases": bases,
             "context": None
             if self.context is None
             else {
@@ -185,7 +185,7 @@ def _write(
     if asked.context:
         found, more = _each(found, lambda item: finder.update_context(spec, item))
         problems += more
-    bases = [(item.left, item.lock.base) for item in found.locks.values() if item.left]
+    moves = next((item.moved for item in found.locks.values() if item.moved), ())
     if asked.packages:
         found, more = _each(found, lambda item: _updated(finder, spec, item, asked.packages))
         problems += more
@@ -196,7 +196,6 @@ def _write(
     pin(config, store, {spec.name: to_pin})
     if found.file_current:
         return LockEntry(spec.name, path, "unchanged", (), held), problems
-    moved = next(((before, now) for before, now in bases if before is not None), None)
     first = next(iter(locks))
     changes = (
         compare_packages(before[first].packages, locks[first].packages) if first in before else ()
@@ -204,7 +203,7 @@ def _write(
     context = (
         _moved_context(before[first].context, locks[first].context) if first in before else None
     )
-    return LockEntry(spec.name, path, "written", changes, held, moved, context), problems
+    return LockEntry(spec.name, path, "written", changes, held, moves, context), problems
 
 
 def _moved_context(

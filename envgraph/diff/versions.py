@@ -146,6 +146,9 @@ class VersionDiff:
     context: Moved | None = None
     """Where the files of a build context came from: the commit, or the archive's sha256."""
 
+    images: tuple[Moved, ...] = ()
+    """Images that docker steps or a Dockerfile name, by their text: digests."""
+
     @property
     def same_definition(self) -> bool:
         """Both asked for the same."""
@@ -213,6 +216,7 @@ class VersionDiff:
             "base": self._base(),
             "docker_steps": self.steps.to_json(),
             "build": None if self.build is None else self.build.to_json(),
+            "images": [item.to_json() for item in self.images],
             "build_arguments": [item.to_json() for item in self.arguments],
             "context": None if self.context is None else self.context.to_json(),
             "environment_variables": [item.to_json() for item in self.variables],
@@ -271,7 +275,15 @@ def compare_versions(before: Side, after: Side) -> VersionDiff:
         _maps(before.base_labels, after.base_labels),
         compare_maps(_arguments(before), _arguments(after)),
         _origin(before, after),
+        compare_maps(_images(before), _images(after)),
     )
+
+
+def _images(side: Side) -> Mapping[str, str]:
+    return {
+        text: "scratch" if base.manifest is None else str(base.manifest)
+        for text, base in side.lock.images.items()
+    }
 
 
 def _plain_build(side: Side) -> Mapping[str, Any] | None:

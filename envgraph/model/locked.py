@@ -123,6 +123,10 @@ class LockedBase:
         return self.manifest is None
 
 
+Move = tuple[LockedBase, LockedBase]
+"""An image that a name meant, and the one that it means now."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContextOrigin:
     """Where the files of a build context came from: recorded, and no part of any identity."""
@@ -215,3 +219,11 @@ class LockedEnvironment:
             return python.python_site_packages_path
         major, minor, *_ = python.version.split(".")
         return f"lib/python{major}.{minor}/site-packages"
+
+
+def moved_bases(before: LockedEnvironment, now: LockedEnvironment) -> tuple[Move, ...]:
+    """Every name of an image that means another one in ``now``, each once, the base first."""
+    pairs = [(before.base, now.base)] if before.base.reference == now.base.reference else []
+    pairs += [(image, now.images[text]) for text, image in before.images.items()
+              if text in now.images]  # fmt: skip
+    return tuple(dict.fromkeys((a, b) for a, b in pairs if a.manifest != b.manifest))

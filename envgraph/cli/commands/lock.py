@@ -101,8 +101,7 @@ def _show(report: LockReport, session: Session) -> None:
     width = max((len(entry.name) for entry in report.entries), default=0)
     for entry in report.entries:
         show(f"{entry.name:<{width}}  {entry.status:<9}  ", place(SourceLocation(str(entry.path))))
-        if entry.base is not None:
-            before, now = entry.base
+        for before, now in entry.moves:
             arrow = session.console.symbols.arrow
             show(f"  ~ base {now.reference} {before.short} {arrow} {now.short}")
         if entry.context is not None:

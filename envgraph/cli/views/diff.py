@@ -135,6 +135,8 @@ def _sections(found: VersionDiff | PictureDiff) -> Iterable[tuple[str, list[str]
     ):
         if lines:
             yield title, _lines(lines)
+    if found.images:
+        yield "Images that steps or the Dockerfile name", [_moved(item) for item in found.images]
     build = [_moved(item) for item in (found.build, found.context) if item is not None]
     if build:
         yield "Build context", build
