@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.conda import credentials
-from envgraph.errors import Diagnostic, EnvgraphError, InputError, IntegrityError, OfflineError
+from envgraph.errors import (
+    Diagnostic,
+    EnvgraphError,
+    FetchError,
+    InputError,
+    IntegrityError,
+    OfflineError,
+)
 from envgraph.lock.archivetree import ArchiveTree, plain_tar
 from envgraph.lock.contextfiles import Files, keep_files, kept_entries, title_of
 from envgraph.lock.fetcharchive import fetch_archive
@@ -273,4 +280,7 @@ def _placed(build: BuildSpec) -> Iterator[None]:
         yield
     except EnvgraphError as error:
         found = [replace(d, source=d.source or build.source) for d in error.diagnostics]
-        raise type(error)(found) from error
+        raised = type(error)(found)
+        if isinstance(error, FetchError) and isinstance(raised, FetchError):
+            raised.retryable, raised.status = error.retryable, error.status
+        raise raised from error
