@@ -114,7 +114,6 @@ def _backend() -> str:
 
 def _handler(owner: GitServer) -> type[BaseHTTPRequestHandler]:
     backend = _backend()
-    wanted = "Basic " + base64.b64encode(owner.login.encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
@@ -122,6 +121,7 @@ def _handler(owner: GitServer) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             owner.requests.append(f"{self.command} {self.path}")
+            wanted = "Basic " + base64.b64encode(owner.login.encode()).decode()
             given = self.headers.get("Authorization")
             if given:
                 owner.authorizations.append(given)

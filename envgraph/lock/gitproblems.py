@@ -17,9 +17,11 @@ def no_folder(
 
     where = f"{shown} at {commit[:12]}"
     if kind is None:
-        near = difflib.get_close_matches(folder.rpartition("/")[2], list(there), 1, 0.6)
+        names = sorted(there)
+        near = difflib.get_close_matches(folder.rpartition("/")[2], names, 1, 0.6)
+        there_are = f"there are {', '.join(names[:8])}" if names else "it is empty"
         return InputError(f"{where} has no folder {folder!r}", code="context-folder",
-                          hint=f"did you mean {near[0]!r}?" if near else "")  # fmt: skip
+                          hint=f"did you mean {near[0]!r}?" if near else there_are)  # fmt: skip
     what = {"link": "a symbolic link", "submodule": "a submodule"}.get(kind, "a file")
     hint = {
         "link": "name the folder that it points to: links are not followed out of a context",

@@ -17,6 +17,7 @@ from envgraph.spec.reading import Reading
 from envgraph.spec.templates import is_unfilled
 
 BUILD: Final = frozenset({"path", "dockerfile_path", "args"})
+_WRITE: Final = "write https://HOST/REPOSITORY.git#REF:FOLDER, or an archive's address"
 
 
 def read_build(root: MapNode, reading: Reading, file: str, folder: str) -> BuildSpec | None:
@@ -53,7 +54,7 @@ def read_build(root: MapNode, reading: Reading, file: str, folder: str) -> Build
             address = parse_context(path)
         except BadContextError as error:
             reading.problems.add("context-address", f"build.path {quoted(path)}: {error}", source,
-                                 hint=error.hint)  # fmt: skip
+                                 hint=error.hint or _WRITE)  # fmt: skip
             return None
         if address is not None:
             if path.rstrip().endswith("/") and not path.startswith(("git", "ssh:", "file:")):

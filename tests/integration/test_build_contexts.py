@@ -153,16 +153,6 @@ def test_an_image_that_does_not_exist_is_named_with_its_line(built: BuiltDesk, h
     assert errors[0]["source"]["line"] == 2
 
 
-def test_a_context_that_is_elsewhere_is_refused_by_name(built: BuiltDesk) -> None:
-    path = built.desk.folder / "environments" / "far.yml"
-    for address in ("https://h.example/x.git#main", "git@h.example:x.git", "git+ssh://h.example/x"):
-        path.write_text(json.dumps({"name": "far", "build": {"path": address}}))
-        answer = built.desk.run("plan", "--json", "--offline")
-        errors = [d for d in answer.json["diagnostics"] if d["severity"] == "error"]
-        assert [d["code"] for d in errors] == ["remote-context"], address
-        assert "clone" in errors[0]["hint"]
-
-
 def test_a_foreign_frontend_is_never_run(built: BuiltDesk) -> None:
     built.context("app", "# syntax=h.example/frontend:1\nFROM scratch\nCOPY a /a\n", {"a": "a"})
     answer = built.desk.run("plan", "--json", "--offline")
