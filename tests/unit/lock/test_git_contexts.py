@@ -365,6 +365,36 @@ def test_a_password_is_on_no_command_line(
     assert b"canary" not in b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_ssh_never_asks_and_the_users_own_way_is_kept(
+    store: Store, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    said = tmp_path / "said"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    program = tools / ("mine" if own else "ssh")
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {said}\nfor last; do :; done\nexec sh -c "$last"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    if own:
+        Repository(repository.folder).git("config", "--file", str(Path(os.environ["HOME"]) /
+                   ".gitconfig"), "core.sshCommand", "mine -i key")  # fmt: skip
+    for address in (
+        f"ssh://deploy@h.example{repository.folder}",
+        f"git@h.example:{repository.folder}",
+    ):
+        found = lock(store, f"{address}#main:docker")
+        assert found.locked.origin is not None
+        assert found.locked.origin.address == f"{address}#main:docker"
+    words = said.read_text()
+    assert ("-oBatchMode=yes" in words) is not own
+    assert ("-i key" in words) is own
+    assert "deploy@h.example" in words
+    assert code(store, f"ssh://h.example{repository.folder}#main", offline=True) == "offline"
+
+
 def test_a_server_that_says_nothing_ends_in_time(home: Path, tmp_path: Path) -> None:
     import socket
 
