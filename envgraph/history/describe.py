@@ -10,6 +10,7 @@ from envgraph.history.read import latest_listing, state_of
 from envgraph.image.nodes import host_platform, image_nodes, index_node
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.documents import built_document
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.names import unescape_name
@@ -74,6 +75,7 @@ def describe(
             "reference": base.reference,
             "digest": None if base.manifest is None else str(base.manifest),
         },
+        "context": built_document(lock).get("context"),
         "packages": [
             {
                 "manager": p.manager,

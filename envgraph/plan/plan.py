@@ -202,6 +202,13 @@ def make_plan(
         if locked.lock.base.manifest is not None
         and (before := base_before(change.target, platform, inventory)) is not None
     }
+    bases |= {
+        now.manifest: before
+        for change in changes
+        for locked in change.target.platforms.values()
+        for before, now in locked.moved
+        if now.manifest is not None
+    }
     steps = [step for change in changes for step in lock_steps(change.target)]
     nodes = node_steps(graph, inventory, moved, frozenset(replace), bases)
     steps += nodes.steps

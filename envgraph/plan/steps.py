@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from envgraph.diff.packages import PackageChange
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.locked import LockedBase, LockedPackage
+from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage, Move
 from envgraph.model.nodes import Node
 from envgraph.plan.inventory import Inventory
 from envgraph.plan.target import Target
@@ -57,6 +57,24 @@ def _moved(before: LockedBase, now: LockedBase) -> str:
     return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
 
 
+def _moves(moves: Sequence[Move], lock: LockedEnvironment) -> str:
+    """Which images moved: the base, and those that steps or a Dockerfile name."""
+    rest = "" if lock.context is not None else "; the packages stay"
+    if len(moves) == 1 and moves[0][1] == lock.base and lock.context is None:
+        return f"the base moved: {_moved(*moves[0])}{rest}"
+    said = ", ".join(f"{now.reference} {_moved(before, now)}" for before, now in moves)
+    return f"moved: {said}{rest}"
+
+
+def _context(lock: LockedEnvironment) -> str:
+    """A build context at an address, by what it was pinned to."""
+    origin = None if lock.context is None else lock.context.origin
+    if origin is None:
+        return ""
+    what = "commit" if origin.kind == "git" else "archive"
+    return f"the build context ({what} {origin.short}) and "
+
+
 def lock_steps(target: Target) -> list[Step]:
     """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
     steps = []
@@ -66,14 +84,14 @@ def lock_steps(target: Target) -> list[Step]:
         title = f"{target.name} ({platform})" if len(target.platforms) > 1 else target.name
         count = len(lock.packages)
         reason = {
-            "new": f"{count} package{'' if count == 1 else 's'} pinned now",
+            "new": f"{_context(lock)}{count} package{'' if count == 1 else 's'} pinned now",
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
             "registry": "pinned by another machine; taken over from the registry",
         }[locked.origin]
         if locked.left is not None:
-            reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
+            reason = _moves(locked.moved or ((locked.left, lock.base),), lock)
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:
             settled, reason = True, "pinned before"
