@@ -14,12 +14,14 @@ from envgraph.apply.executor import Executor, Outcome
 from envgraph.model.canonical import node_key
 from envgraph.model.nodes import Node, NodeKind
 from envgraph.model.records import VersionRecord
+from envgraph.registry.names import STEPS_REPOSITORY
 from envgraph_store import Store
 
 if TYPE_CHECKING:
     from envgraph.interchange.parcel import Parcel
-    from envgraph.interchange.pull import Layer, Puller, Wanted
+    from envgraph.interchange.pull import Puller
     from envgraph.interchange.push import Piece, Pusher, Shipment
+    from envgraph.interchange.wanted import Layer, Wanted, WantedSteps
 
 _T = TypeVar("_T")
 
@@ -42,23 +44,35 @@ class Transfers:
         self._parallelism = parallelism
         self._on_event = on_event
 
-    def pull(self, puller: Puller, wanted: Sequence[Wanted]) -> Transfer:
-        """Bring images into the store, each of them whole or not at all."""
-        if not wanted:
+    def pull(
+        self, puller: Puller, wanted: Sequence[Wanted], steps: Sequence[WantedSteps] = ()
+    ) -> Transfer:
+        """Bring images, and results of steps, into the store, each whole or not at all."""
+        everything: list[Wanted | WantedSteps] = [*wanted, *steps]
+        if not everything:
             return Transfer(Outcome())
+        from envgraph.interchange.wanted import WantedSteps
+
         batches = Batches(self._store)
+
+        def open_(item: Wanted | WantedSteps) -> None:
+            if isinstance(item, WantedSteps):
+                puller.open_steps(item)
+            else:
+                puller.open(item)
+
+        def finish(item: Wanted | WantedSteps) -> None:
+            end = puller.finish_steps if isinstance(item, WantedSteps) else puller.finish
+            with batches.writing() as batch:
+                end(item.key, batch)
+
         with closing(batches):
-            asked = {self._node("question", item.title, item.key): item for item in wanted}
-            outcome = self._run(asked, puller.open)
+            asked = {self._node("question", item.title, item.key): item for item in everything}
+            outcome = self._run(asked, open_)
             if outcome.whole:
                 outcome = self._fetch(puller, batches)
             if outcome.whole:
-                made = {self._node("pull", item.title, item.key): item for item in wanted}
-
-                def finish(item: Wanted) -> None:
-                    with batches.writing() as batch:
-                        puller.finish(item.key, batch)
-
+                made = {self._node("pull", item.title, item.key): item for item in everything}
                 outcome = self._run(made, finish, batches)
         return Transfer(outcome, bytes_moved=puller.bytes_fetched)
 
@@ -97,7 +111,10 @@ class Transfers:
 
         def look(record: VersionRecord) -> None:
             suspected = thorough(record.image_name)
-            shipments.append(pusher.look(record, lambda: pack(record), thorough=suspected))
+            again = thorough(STEPS_REPOSITORY)
+            shipments.append(
+                pusher.look(record, lambda: pack(record), thorough=suspected, steps_again=again)
+            )
 
         asked = {self._node("question", _title(r), (_title(r), r.image)): r for r in records}
         outcome = self._run(asked, look)
