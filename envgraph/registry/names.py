@@ -43,6 +43,7 @@ OWNER_TAG: Final = "owner"
 _OURS: Final = ("key-", "record-", "pin-", "label-")
 _CUT: Final = 56
 _LONGEST: Final = 128
+_KEY: Final = re.compile(r"key-[0-9a-f]{64}")
 _PIN: Final = re.compile(rf"pin-([0-9a-f]{{{_CUT}}})-([0-9a-f]{{{_CUT}}})")
 
 
@@ -84,6 +85,11 @@ def label_tag(label: str) -> str:
 def key_tag(key: NodeKey) -> str:
     """The tag of the image, or of the step's result, that ``key`` makes."""
     return f"key-{_hex(key)}"
+
+
+def is_key_tag(tag: str) -> bool:
+    """Whether a tag is one of :func:`key_tag`."""
+    return _KEY.fullmatch(tag) is not None
 
 
 def record_tag(key: NodeKey) -> str:
