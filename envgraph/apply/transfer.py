@@ -11,7 +11,8 @@ from envgraph.api.events import Event
 from envgraph.apply.batches import Batches
 from envgraph.apply.counter import Counter
 from envgraph.apply.executor import Executor, Outcome
-from envgraph.model.canonical import node_key
+from envgraph.errors import IntegrityError, NotFoundError
+from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.nodes import Node, NodeKind
 from envgraph.model.records import VersionRecord
 from envgraph.registry.names import STEPS_REPOSITORY
@@ -33,6 +34,11 @@ class Transfer:
     outcome: Outcome
     shipments: tuple[Shipment, ...] = ()
     bytes_moved: int = 0
+    unusable: tuple[Wanted | WantedSteps, ...] = ()
+    """What was wanted and is not there as it has to be: gone, or other bytes."""
+
+    lost: frozenset[NodeKey] = frozenset()
+    """The nodes of which a layer is so, whatever was said of it."""
 
 
 class Transfers:
@@ -69,15 +75,27 @@ class Transfers:
         with closing(batches):
             asked = {self._node("question", item.title, item.key): item for item in everything}
             outcome = self._run(asked, open_)
+            unusable = [asked[node] for node in _unusable(outcome)]
+            lost: set[NodeKey] = set()
             if outcome.whole:
-                outcome = self._fetch(puller, batches)
+                layers = self._layers(puller)
+                outcome = self._fetch(puller, layers, batches)
+                wrong = {layers[node].node.key for node in _unusable(outcome)}
+                unusable = [item for item in everything if not wrong.isdisjoint(item.nodes_in)]
+                lost = {layers[node].node.key for node in _unusable(outcome, "registry-steps")}
             if outcome.whole:
                 made = {self._node("pull", item.title, item.key): item for item in everything}
                 outcome = self._run(made, finish, batches)
-        return Transfer(outcome, bytes_moved=puller.bytes_fetched)
+                unusable = [made[node] for node in _unusable(outcome)]
+        return Transfer(
+            outcome,
+            bytes_moved=puller.bytes_fetched,
+            unusable=tuple(unusable),
+            lost=frozenset(lost),
+        )
 
-    def _fetch(self, puller: Puller, batches: Batches) -> Outcome:
-        layers = {
+    def _layers(self, puller: Puller) -> dict[Node, Layer]:
+        return {
             self._node(
                 "transfer",
                 layer.title,
@@ -86,6 +104,8 @@ class Transfers:
             ): layer
             for layer in puller.layers()
         }
+
+    def _fetch(self, puller: Puller, layers: dict[Node, Layer], batches: Batches) -> Outcome:
         counters = {id(layer): Counter(self._on_event, node) for node, layer in layers.items()}
 
         def fetch(layer: Layer) -> None:
@@ -167,6 +187,15 @@ class Transfers:
     def _node(self, kind: NodeKind, name: str, what: object, size: int | None = None) -> Node:
         document = [str(part) for part in what] if isinstance(what, tuple) else [str(what)]
         return Node(node_key(kind, document), kind, name, (), size)
+
+
+def _unusable(outcome: Outcome, but: str = "") -> list[Node]:
+    """What failed because of what is there, and not because nobody answered; ``but`` a code."""
+    return [
+        outcome.nodes[key]
+        for key, error in outcome.failed.items()
+        if isinstance(error, IntegrityError | NotFoundError) and error.diagnostics[0].code != but
+    ]
 
 
 def _title(record: VersionRecord) -> str:

@@ -40,6 +40,11 @@ class Wanted:
     title: str = ""
     """``train:3``, for people."""
 
+    @property
+    def nodes_in(self) -> frozenset[NodeKey]:
+        """The nodes whose results are in it."""
+        return frozenset(n.key for p in self.platforms.values() for n in p.nodes.nodes)
+
 
 @dataclass(frozen=True, slots=True)
 class WantedSteps:
@@ -57,6 +62,11 @@ class WantedSteps:
         """The steps, in order."""
         built = self.nodes.built
         return built[: built.index(self.key) + 1]
+
+    @property
+    def nodes_in(self) -> frozenset[NodeKey]:
+        """The nodes whose results are in it."""
+        return frozenset([self.nodes.base, *self.keys])
 
 
 @dataclass(frozen=True, slots=True)

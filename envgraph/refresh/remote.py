@@ -23,7 +23,7 @@ from envgraph.plan.steps import is_built
 from envgraph.plan.target import Target
 from envgraph.refresh.pushmemo import PushMemo
 from envgraph.refresh.remotesteps import ask_for_steps, lacking_steps
-from envgraph.registry.names import key_tag, version_tag
+from envgraph.registry.names import STEPS_REPOSITORY, key_tag, version_tag
 from envgraph.registry.remotes import Remote
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
@@ -80,7 +80,8 @@ def look_at_registry(
     For an image that is here one request (two where its version's tag belongs to another
     image), for one that is not one or two, all in one go; and then for docker steps of
     images that it has not (:mod:`envgraph.refresh.remotesteps`). ``fresh``: what is remembered
-    counts for nothing. ``offline``: nothing is asked, and only what is remembered is known.
+    counts for nothing, so what was found wrong is tried again. ``offline``: nothing is asked,
+    and only what is remembered is known.
     """
     memo = PushMemo(store, provider, now)
     whole: set[str] = set()
@@ -100,6 +101,9 @@ def look_at_registry(
     if offline and questions:
         remarks = (_offline(len(questions)),)
     elif questions:
+        if fresh:
+            for name in (STEPS_REPOSITORY, *(q.repository for q in questions.values())):
+                memo.clear(name)
         try:
             asked = remote()
             answers = _ask(asked, set(questions.values()), memo, mapper)

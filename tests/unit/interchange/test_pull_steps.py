@@ -481,6 +481,39 @@ def test_a_layer_that_is_damaged_there_is_refused(
     assert kept(second) == []
 
 
+def test_one_that_is_wrong_keeps_no_other_from_coming(
+    first: Machine, builder: CopyingBuilder, tmp_path: Path
+) -> None:
+    first.settings(builder={"type": "copying"})
+    for name in ("one", "two", "three"):
+        steps(first, name, f"COPY {name}.txt /own")
+    good(first.apply())
+    records = {key: r for key, r in recorded(first.store).items() if "kept" in r}
+    digest = Digest(
+        min(records.values(), key=lambda r: r["layers"][0]["digest"])["layers"][0]["digest"]
+    )
+    whole = {}
+    for name, here in first.registry.contents.items():
+        if digest in here.blobs:
+            whole[name] = here.blobs[digest]
+            here.blobs[digest] = here.blobs[digest][:-1] + b"?"
+    second = second_of(first, tmp_path / "second")
+    assert second.plan().summary["pull"] == 3
+    with second.open() as workspace:
+        assert codes(workspace.apply(workspace.plan())) == ["registry-digest"]
+    plan = second.plan()
+    assert len(plan.needs_builder) == 1
+    assert len(plan.pulls) == 2
+    assert len(second.apply().environments) == 2
+    assert second.plan().needs_builder
+    for name, data in whole.items():
+        first.registry.contents[name].blobs[digest] = data
+    assert second.plan().needs_builder  # as it was, for a day
+    assert not second.plan(fresh=True).needs_builder
+    good(second.apply())
+    assert not second.plan().changes
+
+
 def test_a_layer_that_lies_here_already_is_held_to_its_diff_id(
     first: Machine, builder: CopyingBuilder, tmp_path: Path
 ) -> None:
