@@ -147,8 +147,16 @@ def node_steps(
             continue
         action: Action = "pull" if node.kind == "base-image" else "build"
         reason = "asked to be replaced" if forced else _reason(node, before, wanted, bases)
+        if not forced and node.kind in BUILT_KINDS and _on_moved(graph, node, bases):
+            reason = "runs again: its base moved"
         steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
     return NodeSteps(tuple(steps), pulls, step_pulls)
+
+
+def _on_moved(graph: BuildGraph, node: Node, bases: Mapping[Digest, LockedBase]) -> bool:
+    """An image below a step, or one that it names, takes the place of another."""
+    below = graph.reachable([node.key]) if bases else ()
+    return any(item.base is not None and item.base.manifest in bases for item in below)
 
 
 def _comes_with(node: Node) -> str:
