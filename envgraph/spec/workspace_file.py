@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from envgraph.errors import Diagnostic, SourceLocation
+from envgraph.model.addresses import address_problem
 from envgraph.model.config import (
     DEFAULT_VIRTUAL_PACKAGES,
     ImageOptions,
@@ -150,6 +151,8 @@ class _Reader:
         for item in items:
             if not isinstance(item, ScalarNode) or item.is_null or not item.value.strip():
                 self.error("type", f"{key} must be a list of text", item)
+            elif why := address_problem(item.value.strip()):
+                self.error("address", f"{key}: {quoted(item.value)} is no address: {why}", item)
             else:
                 found.append(item.value.strip())
         return tuple(found)
@@ -264,6 +267,8 @@ class _Reader:
             text = node.value.strip()
             if "://" not in text and not text.startswith("$"):
                 text = paths.joined(self.root, paths.home(text))
+            elif why := address_problem(text):
+                self.error("channel", f"channels.{name}: {quoted(text)} is no address: {why}", node)
             found[name] = text
         return found
 
