@@ -24,6 +24,9 @@ from envgraph.spec.reading import Reading
 
 FILE_NAME: Final = "envgraph.yaml"
 DEFAULT_NAME: Final = "default"
+TRUST_STEPS: Final = "trust_steps"
+"""An option of registries that is the host's and not the plugin's."""
+
 KNOWN: Final = frozenset(
     {
         "workspace", "id", "environments", "platforms", "virtual_packages", "registry",
@@ -203,7 +206,13 @@ class _Reader:
             self.error("no-type", f"{what} needs a type", mapping, "for example `type: oci`")
             return None
         options = {key.value: self.value(item) for key, item in mapping if key.value != "type"}
-        return Provider(kind, options)
+        trusts = True
+        if what == "registry" or what.startswith("registries."):
+            trusts = options.pop(TRUST_STEPS, True)
+            if type(trusts) is not bool:
+                self.error("type", f"{what}.{TRUST_STEPS} must be true or false",
+                           mapping.get(TRUST_STEPS))  # fmt: skip
+        return Provider(kind, options, trusts is not False)
 
     def providers(self, doc: MapNode, key: str) -> dict[str, Provider]:
         mapping = self.reading.mapping(doc.get(key), self.file, key)
