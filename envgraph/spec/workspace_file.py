@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from envgraph.errors import Diagnostic, SourceLocation
+from envgraph.model.addresses import address_problem
 from envgraph.model.config import (
     DEFAULT_VIRTUAL_PACKAGES,
     ImageOptions,
@@ -24,6 +25,9 @@ from envgraph.spec.reading import Reading
 
 FILE_NAME: Final = "envgraph.yaml"
 DEFAULT_NAME: Final = "default"
+TRUST_STEPS: Final = "trust_steps"
+"""An option of registries that is the host's and not the plugin's."""
+
 KNOWN: Final = frozenset(
     {
         "workspace", "id", "environments", "platforms", "virtual_packages", "registry",
@@ -148,6 +152,8 @@ class _Reader:
         for item in items:
             if not isinstance(item, ScalarNode) or item.is_null or not item.value.strip():
                 self.error("type", f"{key} must be a list of text", item)
+            elif why := address_problem(item.value.strip()):
+                self.error("address", f"{key}: {quoted(item.value)} is no address: {why}", item)
             else:
                 found.append(item.value.strip())
         return tuple(found)
@@ -201,7 +207,13 @@ class _Reader:
             self.error("no-type", f"{what} needs a type", mapping, "for example `type: oci`")
             return None
         options = {key.value: self.value(item) for key, item in mapping if key.value != "type"}
-        return Provider(kind, options)
+        trusts = True
+        if what == "registry" or what.startswith("registries."):
+            trusts = options.pop(TRUST_STEPS, True)
+            if type(trusts) is not bool:
+                self.error("type", f"{what}.{TRUST_STEPS} must be true or false",
+                           mapping.get(TRUST_STEPS))  # fmt: skip
+        return Provider(kind, options, trusts is not False)
 
     def builder(self, node: Node | None) -> Provider | None:
         """``builder:``; a bare word is its type. The keys that no plugin sees are checked here."""
@@ -273,6 +285,8 @@ class _Reader:
             text = node.value.strip()
             if "://" not in text and not text.startswith("$"):
                 text = paths.joined(self.root, paths.home(text))
+            elif why := address_problem(text):
+                self.error("channel", f"channels.{name}: {quoted(text)} is no address: {why}", node)
             found[name] = text
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform as machines
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _MACHINES: Final = {
     "ppc64le": Platform("linux", "ppc64le"), "s390x": Platform("linux", "s390x"),
     "riscv64": Platform("linux", "riscv64"),
 }  # fmt: skip
+_DECLARES: Final = re.compile(rb"(?im)^\s*ARG\s")
+"""buildah's cache compares `ENV A=$B` as text: what an argument is does not count in it."""
 
 
 class BuildahBuilder:
@@ -153,9 +156,9 @@ class BuildahBuilder:
             "--ignorefile", str(folder / "ignore"), "--iidfile", str(folder / "ids"),
             "--file", str(folder / "Dockerfile"),
         ]  # fmt: skip
-        if isinstance(request.recipe, Steps):
+        if isinstance(request.recipe, Steps) or _DECLARES.search(request.recipe.data):
             words.append("--no-cache")
-        elif request.recipe.target:
+        if isinstance(request.recipe, Dockerfile) and request.recipe.target:
             words += ["--target", request.recipe.target]
         for text, image in by_every_text(request.recipe, images).items():
             words += ["--build-context", f"{text}=container-image://{image.identity}"]

@@ -102,7 +102,10 @@ def test_versions_are_text(read: Read, number: str, text: str) -> None:
         ("name: a\nbuild: {path: gone}\n", ["2:15 missing-folder"]),
         ("name: a\nbuild: {path: ., dockerfile_path: ../D}\n", ["2:35 dockerfile-outside"]),
         ("name: a\nbuild: {path: ., file: D}\n", ["2:15 missing-dockerfile", "2:18 unknown-key"]),
-        ("name: a\nbuild: {path: 'https://u:canary@h/x.git#main:sub'}\n", ["2:15 remote-context?"]),
+        ("name: a\nbuild: {path: 'https://u:canary@h/x.git#main:sub'}\n", []),
+        ("name: a\nbuild: {path: 'https://u:canary@h/x/y/'}\n", ["2:15 remote-context?"]),
+        ("name: a\nbuild: {path: 'https://h/x.git#main:../up'}\n", ["2:15 context-address"]),
+        ("name: a\nbuild: {path: 'git+ext::sh -c x'}\n", ["2:15 context-address"]),
         ("name: a\nbuild: {path: .}\nconda_file: {dependencies: [a]}\n",
          ["2:15 missing-dockerfile", "3:1 conda-file-with-build"]),
         (HEAD + "os_type: solaris\n", ["3:10 os-type"]),
@@ -300,3 +303,24 @@ def test_copied_files(read: Read, said: Said, tmp_path: Path) -> None:
         "missing-file", "outside-context", "unpinned-add", "docker-step",
     ]  # fmt: skip
     assert "canary" not in str(wrong.diagnostics)
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["Dockerfile.gpu"], "write `dockerfile_path: Dockerfile.gpu`"),
+        (["dockerfile", "x.txt"], "write `dockerfile_path: dockerfile`"),
+        (["docker/Containerfile", "app.Dockerfile"], "write `dockerfile_path: app.Dockerfile` (th"),
+        (["Dockerfile.dockerignore", "y"], "`dockerfile_path` starts at the folder"),
+    ],
+)
+def test_what_is_called_like_a_dockerfile_is_named(
+    tmp_path: Path, names: list[str], hint: str
+) -> None:
+    for name in names:
+        (tmp_path / "context" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "context" / name).write_text("")
+    (tmp_path / "a.yml").write_text("name: a\nbuild: {path: context}\n")
+    loaded = load_environment(tmp_path / "a.yml")
+    [found] = [d for d in loaded.diagnostics if d.code == "missing-dockerfile"]
+    assert found.hint.startswith(hint)
