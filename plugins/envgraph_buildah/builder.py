@@ -152,6 +152,7 @@ class BuildahBuilder:
             *self._storage.words, "build", "--layers", "--force-rm", "--pull=never",
             "--format", "docker", "--identity-label=false", "--timestamp", str(request.epoch),
             "--isolation", options.isolation, "--network", "host", "--no-hosts",
+            *(("--ulimit", "core=0:0") if request.secrets else ()),
             "--signature-policy", str(self._storage.policy),
             "--ignorefile", str(folder / "ignore"), "--iidfile", str(folder / "ids"),
             "--file", str(folder / "Dockerfile"),

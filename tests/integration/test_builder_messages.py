@@ -124,3 +124,18 @@ def test_a_heredoc_of_a_step(built: BuiltDesk) -> None:
     config, layers = built.image("app")
     assert names_in(layers[-1])["made"].size == len("$HOME\n")
     assert "cat <<'EOF' > /made" in config["history"][-1]["created_by"]
+
+
+def test_no_core_dump_holds_a_secret(built: BuiltDesk, kind: str) -> None:
+    """The step asks for a dump of a shell that knows the secret, and would keep it."""
+    document = json.loads((built.desk.folder / "envgraph.yaml").read_text())
+    built.settings(builder=document["builder"], secrets={"token": "env:TOKEN"})
+    crash = "S=$(cat /run/secrets/token); ulimit -c unlimited; kill -SEGV $$"
+    mount = "RUN --mount=type=secret,id=token cd /tmp &&"
+    built.steps("app", f"{mount} (sh -c '{crash}' || true); echo kept > /tmp/kept")
+    answer = built.desk.run(
+        "apply", "--json", "--auto-approve", "--offline", environ={"TOKEN": "canary-5ca1ab1e"}
+    )
+    assert answer.code == 0, answer.err
+    _, layers = built.image("app")
+    assert [name for name in names_in(layers[-1]) if name.startswith("tmp/")] == ["tmp/kept"]
