@@ -145,4 +145,6 @@ def _layers(layers: Sequence[Mapping[str, Any]], session: Session) -> None:
 
 def _package_names(layer: Mapping[str, Any]) -> list[str]:
     """The packages in a layer, or what else it is."""
-    return [str(p) for p in layer.get("packages") or (layer.get("kind") or "",)]
+    return [
+        str(p) for p in layer.get("packages") or (layer.get("step") or layer.get("kind") or "",)
+    ]

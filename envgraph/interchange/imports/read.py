@@ -8,6 +8,8 @@ from typing import Final
 
 from envgraph.errors import InputError, SourceLocation
 from envgraph.interchange.imports.foreign import LARGEST_IMPORT, ForeignLock
+from envgraph.spec.problems import Problems
+from envgraph.spec.text import decode
 
 FORMATS: Final = (
     "conda-lock v1, pixi.lock v4 to v7, @EXPLICIT lists, pylock.toml, requirements files and "
@@ -97,13 +99,11 @@ def _text(path: Path) -> str:
         ) from None
     if len(data) > LARGEST_IMPORT:
         raise InputError(f"{path} is larger than any lock ({LARGEST_IMPORT} bytes)", code="size")
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8", code="not-utf-8", source=SourceLocation(str(path)),
-            detail=f"byte {error.start}",
-        ) from None  # fmt: skip
+    problems = Problems()
+    text = decode(data, str(path), problems)
+    if text is None:
+        raise InputError(problems.result())
+    return text.replace("\r\n", "\n")
 
 
 def _name_from(path: Path) -> str:
