@@ -1,4 +1,4 @@
-"""The doctor's word on builders: where each would be asked, and whether something is there.
+"""The doctor's word on ``builder: auto``: where each would be asked, and what is there.
 
 Nothing is asked: a unix socket is looked at, an address of a network only named.
 """
@@ -24,7 +24,7 @@ _NOT_ASKED: Final = ", not asked"
 _NOBODY: Final = "docker steps and build contexts cannot be built"
 
 
-def check_builder(config: WorkspaceConfig, plugins: Plugins) -> Check:
+def check_auto(config: WorkspaceConfig, plugins: Plugins) -> Check:
     """Whether a builder of envgraph.yaml, or any for ``auto``, is there and within reach."""
     said, hints, good = [], [], False
     try:

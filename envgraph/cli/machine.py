@@ -55,12 +55,11 @@ def examine(session: Session) -> list[Check]:
         check_open_files,
         check_uv,
         check_container,
-        lambda: check_builders(session),
         check_docker,
         check_graphviz,
         check_plugins,
     ]
-    return [check() for check in checks]
+    return [*(check() for check in checks), *check_builder(session)]
 
 
 def store_path(session: Session) -> Path:
@@ -220,16 +219,6 @@ def check_container() -> Check:
     return Check("container", "ok", f"`run --container` uses {name}, {program}")
 
 
-def check_builders(session: Session) -> Check:
-    """What builds docker steps and build contexts; nothing else needs one."""
-    from envgraph.cli.builder_here import check_builder
-    from envgraph.plugins import Plugins
-    from envgraph.spec import load_workspace
-
-    config, _ = load_workspace(session.common.folder)
-    return check_builder(config, Plugins())
-
-
 def check_docker() -> Check:
     """Other tools that take images from here; envgraph itself needs none."""
     names = ("docker", "podman", "skopeo", "buildah")
@@ -248,6 +237,35 @@ def check_plugins() -> Check:
     if broken:
         return Check("plugins", "remark", f"wrong: {', '.join(broken)}", "envgraph plugin check")
     return Check("plugins", "ok", ", ".join(found.name for found in plugins.found) or "none")
+
+
+def check_builder(session: Session) -> list[Check]:
+    """Every server of the builder that envgraph.yaml names; for ``auto``, where it would look."""
+    from envgraph.cli.builder_here import check_auto
+    from envgraph.errors import EnvgraphError
+    from envgraph.plugins import Plugins
+    from envgraph.workspace import Workspace
+
+    common = session.common
+    try:
+        with Workspace.open(common.folder, store=common.store, offline=common.offline) as workspace:
+            if workspace.config.builder.type == "auto":
+                return [check_auto(workspace.config, Plugins())]
+            servers = workspace.builders.servers()
+            return [
+                Check("builder", "ok", server.describe())
+                if server.error is None
+                else Check(
+                    "builder",
+                    "remark",
+                    server.describe(),
+                    server.error.diagnostics[0].hint or "start it, or correct `builder:`",
+                )
+                for server in servers
+            ]
+    except EnvgraphError as error:
+        first = error.diagnostics[0]
+        return [Check("builder", "remark", first.summary, first.hint)]
 
 
 def check_graphviz() -> Check:

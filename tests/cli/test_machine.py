@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envgraph.cli import machine
-from envgraph.cli.builder_here import check_builder
+from envgraph.cli.builder_here import check_auto
 from envgraph.cli.machine import Check
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.plugins import Plugins
@@ -122,7 +122,7 @@ def test_builders_are_looked_at_and_not_asked(
     def look(**builder: object) -> Check:
         options = {key: value for key, value in builder.items() if key != "type"}
         provider = Provider(str(builder.get("type", "auto")), options)
-        return check_builder(WorkspaceConfig("w", "id", "/", builder=provider), Plugins())
+        return check_auto(WorkspaceConfig("w", "id", "/", builder=provider), Plugins())
 
     none = look(type="buildah")
     assert (none.status, "install buildah" in none.hint) == ("remark", True)
