@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         read_manifest,
         read_reference,
     )
+    from envgraph.api.redact import Redactor
     from envgraph.api.registry import (
         API_VERSION,
         BlobSource,
@@ -119,6 +120,7 @@ _PLACES = {
     "PluginContext": "envgraph.api.registry",
     "Registry": "envgraph.api.registry",
     "RegistryError": "envgraph.api.registry",
+    "Redactor": "envgraph.api.redact",
     "RegistryPlugin": "envgraph.api.registry",
     "Repository": "envgraph.api.registry",
     "SecretReader": "envgraph.api.builder",
@@ -178,6 +180,7 @@ __all__ = [
     "ManifestParts",
     "Platform",
     "PluginContext",
+    "Redactor",
     "Registry",
     "RegistryError",
     "RegistryPlugin",

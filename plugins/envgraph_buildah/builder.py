@@ -169,7 +169,7 @@ class BuildahBuilder:
             path = folder / f"secret-{count}"
             path.touch(0o600)
             secret = read()
-            watch.hide(secret)
+            watch.redactor.learn(secret)
             path.write_bytes(secret)
             words += ["--secret", f"id={name},src={path}"]
         return [*words, str(folder / "context")]

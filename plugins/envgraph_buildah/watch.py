@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from envgraph.api import BuilderError, Dockerfile, Event, Steps
+from envgraph.api import BuilderError, Dockerfile, Event, Redactor, Steps
 from envgraph.errors import SourceLocation
 from envgraph_buildah.storage import refused
 
@@ -36,18 +36,11 @@ class Watch:
     """buildah says why it failed, which may take lines."""
 
     lines: list[str] = field(default_factory=list)
-    secrets: list[str] = field(default_factory=list)
-
-    def hide(self, secret: bytes) -> None:
-        """Put stars in the place of a secret from now on: of all of it, and of its lines."""
-        text = secret.decode("utf-8", "replace")
-        parts = {text.strip(), *(part.strip() for part in text.splitlines())}
-        self.secrets = sorted({*self.secrets, *parts} - {""}, key=len, reverse=True)
+    redactor: Redactor = field(default_factory=Redactor)
 
     def line(self, line: str) -> None:
         """Take one line of buildah's."""
-        for secret in self.secrets:
-            line = line.replace(secret, "***")
+        line = self.redactor.clean(line)
         found = _STEP.fullmatch(line)
         if found is None and line.startswith("COMMIT"):
             return

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from envgraph.apply.redact import Redactor
+from envgraph.api import Redactor
 
 SECRET = 'pa55 "w/o+rd\\'
 
@@ -28,7 +28,7 @@ SECRET = 'pa55 "w/o+rd\\'
 @pytest.mark.parametrize("ending", [b"", b"\n"])
 def test_whole_and_encoded(text: str, ending: bytes) -> None:
     redactor = Redactor()
-    redactor.add(SECRET.encode() + ending)
+    redactor.learn(SECRET.encode() + ending)
     cleaned = redactor.clean(text)
     assert "***" in cleaned
     for part in ("pa55", base64.b64encode(SECRET.encode()).decode()[:8], "w%2Fo"):
@@ -37,6 +37,7 @@ def test_whole_and_encoded(text: str, ending: bytes) -> None:
 
 def test_every_line_of_one_and_what_is_too_short() -> None:
     redactor = Redactor()
-    redactor.add(b"-----BEGIN-----\nline-of-a-key\nabc\n")
-    redactor.add(b"1")
-    assert redactor.clean("x line-of-a-key y 1 abc") == "x *** y 1 abc"
+    redactor.learn(b"-----BEGIN-----\nline-of-a-key\nab\n")
+    redactor.learn(b"1")
+    assert redactor.clean(b"\xff line-of-a-key") == b"\xff ***"
+    assert redactor.clean("x line-of-a-key y 1 ab") == "x *** y 1 ab"
