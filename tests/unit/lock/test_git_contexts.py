@@ -21,6 +21,7 @@ from envgraph.spec.context_address import GitContext, parse_context
 from envgraph.spec.tree import context_tree
 from envgraph.testing.http import ChannelServer
 from envgraph_store import Digest, Store
+from tests.registries import make_certificates
 from tests.repositories import GitServer, Repository
 
 FILES: dict[str, str | bytes | Path] = {
@@ -363,6 +364,32 @@ def test_a_password_is_on_no_command_line(
     assert said
     assert "canary" not in repr(said)
     assert b"canary" not in b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+
+
+def test_https_trusts_what_the_user_trusts_and_is_never_weakened(
+    store: Store, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    served = tmp_path / "served"
+    with (
+        GitServer(served).running() as plain,
+        GitServer(served, "me:canary", certificates).running() as server,
+    ):
+        address = server.url.replace("://", "://me:canary@") + "/env.git#main:docker"
+        assert code(store, address) == "context-certificate"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+        assert lock(store, address).locked.origin
+        server.elsewhere = plain.url
+        with pytest.raises(EnvgraphError):
+            lock(store, address)
+        assert plain.requests == []
+        plain.elsewhere, plain.login = server.url, ""
+        server.elsewhere, server.login = "", "me:other"
+        server.authorizations.clear()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+        with pytest.raises(EnvgraphError):
+            lock(store, plain.url.replace("://", "://me:canary@") + "/env.git#main:docker")
+        assert server.authorizations == []
 
 
 @pytest.mark.parametrize("own", [False, True])
