@@ -436,6 +436,36 @@ def test_a_server_that_says_nothing_ends_in_time(home: Path, tmp_path: Path) -> 
     assert "did not end within" in str(caught.value)
 
 
+def test_an_interrupt_ends_git(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+    import subprocess
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(self: subprocess.Popen[bytes], *rest: Any, **more: Any) -> Any:
+        started.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        git = Git(f"http://127.0.0.1:{listener.getsockname()[1]}/x.git", tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            git.look_up("main")
+    [process] = started
+    assert process.returncode is not None
+
+
+def test_without_git_that_is_said(
+    store: Store, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code(store, f"{repository.url}#main:docker") == "no-git"
+
+
 def test_a_host_that_is_not_there_is_said(store: Store, home: Path) -> None:
     import socket
 
