@@ -436,9 +436,7 @@ def test_a_server_that_says_nothing_ends_in_time(home: Path, tmp_path: Path) -> 
     assert "did not end within" in str(caught.value)
 
 
-def test_an_interrupt_ends_git(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_ends_git(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
     import subprocess
 
