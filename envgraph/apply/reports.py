@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from envgraph.errors import Diagnostic, EnvgraphError
 
@@ -23,3 +25,12 @@ class Settlement:
 
     adopted: bool = False
     remarks: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(slots=True)
+class BorrowReport:
+    """What came out of registries' catalogues because jobs use it; failures by version."""
+
+    pulled: list[Mapping[str, Any]] = field(default_factory=list)
+    failures: list[EnvgraphError] = field(default_factory=list)
+    bytes_moved: int = 0

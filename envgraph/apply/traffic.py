@@ -28,6 +28,7 @@ from envgraph_store import Store
 if TYPE_CHECKING:
     from envgraph.apply.library import Library, Pulled
     from envgraph.image.bases import LayerSource
+    from envgraph.plan.steps import Borrowed
 
 DEFAULT_PARALLELISM: Final = 4
 
@@ -252,6 +253,20 @@ class Traffic:
             asked = [(wanted.name, wanted.version, wanted.label)]
             [pulled] = self._library(remote, DEFAULT_PARALLELISM).pull(asked, register=False)
             return pulled.record
+
+    def fetch(
+        self,
+        borrowed: Borrowed,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> Pulled:
+        """Bring a version that a job uses by its address into the store, as a plan says it."""
+        remote = self._remote(borrowed.registry)
+        with self._alone("pull"):
+            asked = [(borrowed.name, borrowed.version, borrowed.label)]
+            library = self._library(remote, parallelism, on_event)
+            [pulled] = library.pull(asked, register=False)
+            return pulled
 
     def _remote(self, name: str | None) -> Remote:
         """A named registry, or the workspace's own; NotFoundError, OfflineError."""

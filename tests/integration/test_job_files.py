@@ -142,7 +142,7 @@ def test_references_are_looked_for_and_reported(machine: Machine) -> None:
         ("azureml:nobody:1", "unknown-environment"),
         ("azureml:train@best", "unknown-environment"),
         ("azureml://registries/azureml/environments/sklearn/labels/latest", "unknown-registry"),
-        ("azureml://registries/shared/environments/sklearn/versions/1", None),
+        ("azureml://registries/shared/environments/sklearn/versions/1", "unknown-name"),
     ):
         path = write(machine, "job.yml", text.format(reference))
         planned = plan(machine, path)
