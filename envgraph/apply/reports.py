@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envgraph.errors import Diagnostic, EnvgraphError
+from envgraph.model.history import Change
 
 
 @dataclass(slots=True)
@@ -17,6 +18,8 @@ class PushReport:
     failures: list[EnvgraphError] = field(default_factory=list)
     bytes_moved: int = 0
     interrupted: bool = False
+    moves: tuple[Change, ...] = ()
+    """Labels and archived versions that the catalogue took over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,11 @@ def read(values: Values) -> Arguments:
 
 def run(arguments: Arguments, session: Session) -> int:
     """One row for each version, or one JSON object for each record of one."""
-    from envgraph.history.listing import listing_of
-
     with session.open_workspace() as workspace:
         if arguments.registry is not None:
-            shared = workspace.traffic.listed(arguments.registry, all=arguments.all)
-            found = [listing_of(record) for record in shared]
+            found = workspace.traffic.listings(
+                arguments.registry, all=arguments.all, archived=arguments.archived
+            )
         else:
             found = workspace.versions.listed(all=arguments.all, archived=arguments.archived)
         if session.common.json:
@@ -69,11 +68,14 @@ def _show(found: Sequence[Listing], session: Session, registry: str | None) -> N
     if not found:
         session.console.note("No environment is registered here. To make one: envgraph apply")
         return
-    rows = [_row(item) for item in found]
+    rows = [_row(item, labels=registry is not None) for item in found]
     for line in table(rows, header=["NAME", "VERSION", "KIND", "IMAGE", "CREATED"]):
         session.console.out(*line)
 
 
-def _row(item: Listing) -> list[str]:
+def _row(item: Listing, *, labels: bool) -> list[str]:
+    """``labels``: those that a catalogue has, but ``latest``, stand beside the version."""
+    said = [f"@{label}" for label in item.labels if label != "latest"] if labels else []
     kind = f"{item.kind} (archived)" if item.archived else item.kind
-    return [item.name, item.version, kind, item.final[:12], moment(item.created)]
+    version = " ".join([item.version, *said])
+    return [item.name, version, kind, item.final[:12], moment(item.created)]
