@@ -19,7 +19,7 @@ from envgraph.lock.find import lock_sources, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.locked import LockedEnvironment
-from envgraph.model.names import escape_name, name_problem, reserved_prefix
+from envgraph.model.names import escape_name, name_problem, reserved_prefix, shown
 from envgraph.model.records import PARENT_PROPERTY, VersionRecord
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest
@@ -151,7 +151,7 @@ def check_name(
     """
     problem = name_problem(name)
     if problem is not None:
-        raise InputError(f"{name[:80]!r} is no name: {problem}", code="bad-name")
+        raise InputError(f"{shown(name)} is no name: {problem}", code="bad-name")
     if name == record.environment and record.kind == "curated":
         raise InputError(
             f"a changed {name!r} needs a name of its own: this one is curated",

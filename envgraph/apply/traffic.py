@@ -13,16 +13,12 @@ from envgraph.apply.exchange import Exchange
 from envgraph.apply.executor import ParallelMap
 from envgraph.apply.reports import PushReport
 from envgraph.errors import InputError, NotFoundError, OfflineError
+from envgraph.history.find import parsed
 from envgraph.history.read import environment_names
 from envgraph.history.shelf import CURATED, Shelf
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.records import VersionRecord
 from envgraph.registry.remotes import WORKSPACE, Remote, Remotes
-from envgraph.spec.references import (
-    BadEnvironmentReferenceError,
-    EnvironmentReference,
-    parse_environment_reference,
-)
 from envgraph_store import Store
 
 if TYPE_CHECKING:
@@ -97,7 +93,7 @@ class Traffic:
         the workspace's registry, and a name that is unknown here is looked up in that
         registry's catalogue. NotFoundError where there is none.
         """
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         registry = wanted.registry or source
         if registry is None and (
             wanted.definition is not None
@@ -265,14 +261,14 @@ class Traffic:
         """What was shared under a name of a catalogue, and every move of a label, newest first."""
         from envgraph.history.timeline import timeline
 
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         remote = self._remote(wanted.registry)
         state, records = self._library(remote, DEFAULT_PARALLELISM).history(wanted.name)
         return state, timeline(state, records)
 
     def find(self, reference: str) -> VersionRecord:
         """A version of a registry's catalogue: from the store, else pulled."""
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         shelf = Shelf(self._store, self._config.id)
         try:
             remote = self._remote(wanted.registry)
@@ -349,10 +345,3 @@ class Traffic:
 
     def _lease(self, purpose: str) -> AbstractContextManager[None]:
         return self._store.lease(purpose, timeout=self._lock_timeout)
-
-
-def _parsed(reference: str) -> EnvironmentReference:
-    try:
-        return parse_environment_reference(reference)
-    except BadEnvironmentReferenceError as error:
-        raise NotFoundError(f"{reference!r}: {error}", code="bad-reference") from error

@@ -252,7 +252,7 @@ class Versions(NewFiles):
                 )
             if whole and not all:
                 raise InputError(
-                    f"{reference!r} names no version of {state.name!r}",
+                    f"which version of {state.name!r} is to be deleted?",
                     code="no-version",
                     detail=f"it has {', '.join(known[::-1][:10])}" if known else "",
                     hint="name one, or give --all to delete every version",

@@ -29,7 +29,19 @@ def missing_references(
         registry = used.reference.registry
         if registry in config.registries or (registry == WORKSPACE and config.registry):
             continue
-        if registry:
+        if used.reference.is_of_another(config.name):
+            problems.append(
+                Diagnostic(
+                    "other-workspace",
+                    f"{used.where}: {used.reference} is of the workspace"
+                    f" {used.reference.workspace!r}; this one is {config.name!r}",
+                    "what other workspaces have is not looked up",
+                    used.source,
+                    "share it there, and name it by azureml://registries/…; or name an"
+                    " environment of this workspace",
+                )
+            )
+        elif registry:
             problems.append(
                 Diagnostic(
                     "unknown-registry",
