@@ -190,6 +190,12 @@ class Versions(NewFiles):
             assert not isinstance(before, Side)
             assert not isinstance(after, Side)
             return explain_pictures(before, after)
+        if not sides.is_reference(one):
+            raise NotFoundError(
+                f"what was before {one!r} is not known here",
+                code="no-previous",
+                hint="name two: envgraph why A B",
+            )
         record = self._find(one)
         return explain_sides(self._config, *sides.of_records(self._before(record), record))
 

@@ -113,6 +113,11 @@ class Sides:
         before = platform if platform in one.locks else next(iter(one.locks))
         return self._documents().side(one, before), self._documents().side(two, platform)
 
+    def is_reference(self, text: str) -> bool:
+        """It names a version as every verb takes it: no image, file or other workspace."""
+        other = _other_workspace(text) is not None or is_local_image(text)
+        return not (other or is_registry_image(text) or text.endswith(_LOCKFILES))
+
     def open(self, text: str) -> Opened:
         """What a text names; NotFoundError, and what registries answer otherwise."""
         if (other := _other_workspace(text)) is not None:

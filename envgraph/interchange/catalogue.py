@@ -288,7 +288,8 @@ class Catalogue:
         """Append moves to the catalogue's history of an environment.
 
         Registries have no compare-and-swap: what was written is read again, and appended
-        once more where somebody else has written at the same moment.
+        once more where somebody else has written at the same moment. One window is left:
+        whoever writes over it after that look takes its place.
         """
         repository = self._repository(name)
         for _ in range(3):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def version_taken(target: Target, change: EnvironmentChange) -> Diagnostic:
     """The error for a given version that is registered as another one."""
-    what = " and ".join(change.changed)
+    what = " and ".join(filter(None, (", ".join(change.changed[:-1]), *change.changed[-1:])))
     return Diagnostic(
         "version-taken",
         f"version {change.version} of {target.name!r} exists with another {what}",

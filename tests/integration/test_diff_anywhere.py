@@ -293,6 +293,13 @@ def test_what_is_not_there_is_said_by_its_own_code(desk: BaseDesk, text: str, co
     assert (answer.code, answer.errors()) == (1, [code])
 
 
+@pytest.mark.parametrize("text", ["../work#train", "oci:image", "localhost:1/x:1", "a.yml"])
+def test_why_of_one_is_for_versions_of_this_workspace(desk: BaseDesk, text: str) -> None:
+    answer = desk.run("why", text, "--json")
+    assert answer.errors() == ["no-previous"]
+    assert "name two" in answer.err
+
+
 def test_offline_asks_no_registry_and_a_layer_is_no_image(desk: BaseDesk) -> None:
     answer = desk.run("why", "train", "localhost:1/x:1", "--offline", "--json")
     assert answer.errors() == ["offline"]

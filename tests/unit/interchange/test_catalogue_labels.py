@@ -10,6 +10,7 @@ import pytest
 
 from envgraph.api.registry import Descriptor
 from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
+from envgraph.interchange.catalogue import Catalogue
 from envgraph.model.history import Change, ChangeRecord
 from envgraph.model.oci import OCI_IMAGE_MANIFEST
 from envgraph.registry.artifacts import read_contents
@@ -150,6 +151,30 @@ def test_another_workspace_moves_no_label_of_a_version_that_is_not_its_own(
     assert meant(taker, "prod") == "1"
     with taker.open() as workspace, pytest.raises(NotFoundError):
         workspace.find(f"{ADDRESS}/labels/mine")
+
+
+def test_moves_of_two_that_share_at_once_are_both_kept(giver: Machine, taker: Machine) -> None:
+    """Somebody writes over ours, having read what was there before: it is appended again."""
+    share(giver, "train:1")
+    with giver.open() as workspace:
+        catalogue = Catalogue(workspace.remotes.named("shared"))
+        theirs = moves(Change("label", "1", "theirs"))
+        real = catalogue._put
+        written: list[int] = []
+
+        def put(repository: Any, artifact: Any, tags: list[str], mount: str = "") -> None:
+            real(repository, artifact, tags, mount)
+            if not written:
+                written.append(1)
+                real(repository, moves_artifact(theirs), tags)
+
+        catalogue._put = put  # type: ignore[method-assign]
+        catalogue.record("train", [Change("label", "1", "ours")], workspace="w",
+                         time="2026-11-26T00:00:00Z", tool="t")  # fmt: skip
+    assert (meant(taker, "ours"), meant(taker, "theirs")) == ("1", "1")
+    with taker.open() as workspace:
+        _, entries = workspace.traffic.history(ADDRESS)
+    assert [e.event for e in entries].count("label") == 2
 
 
 def test_labels_are_listed_and_shown(giver: Machine, taker: Machine) -> None:
