@@ -133,9 +133,9 @@ class Sides:
                     f"there is no file {path}", code="missing-file",
                     detail="a path starts at the workspace folder",
                 )  # fmt: skip
+        self._check_path(text)
         if is_registry_image(text):
             return self._in_registry(text)
-        self._check_folder(text)
         try:
             record = self._find(text)
         except NotFoundError as error:
@@ -145,16 +145,21 @@ class Sides:
             return found
         return self._version(record, text)
 
-    def _check_folder(self, text: str) -> None:
+    def _check_path(self, text: str) -> None:
+        """Refuse what is there as a file or folder, and is said neither to be nor to be asked."""
         path = Path(self._root, Path(text).expanduser())
-        if ("/" in text or text in (".", "..", "~")) and path.is_dir():
-            raise NotFoundError(
-                f"{text!r} is a folder",
-                code="bad-reference",
-                hint=f"name an environment of the workspace there: {text}#NAME:VERSION"
-                if (path / "envgraph.yaml").is_file()
-                else f"an OCI layout? write oci:{text}",
-            )
+        if ("/" not in text and text not in (".", "..", "~")) or not path.exists():
+            return
+        hint = f"an OCI layout? write oci:{text}"
+        if (path / "envgraph.yaml").is_file():
+            hint = f"name an environment of the workspace there: {text}#NAME:VERSION"
+        elif path.is_file():
+            hint = f"an image in a file? write oci:{text} or docker-archive:{text}"
+        raise NotFoundError(
+            f"{text!r} is a {'folder' if path.is_dir() else 'file'}",
+            code="bad-reference",
+            hint=hint,
+        )
 
     def _in_workspace(self, text: str, folder: str, reference: str) -> Opened:
         if not reference:

@@ -281,7 +281,8 @@ def test_a_version_of_another_workspace_in_another_store(desk: BaseDesk) -> None
     ("text", "code"),
     [
         ("../nowhere#train", "unknown-workspace"), ("../work#nothing", "unknown-name"),
-        ("../work#", "bad-reference"), ("../work", "bad-reference"), ("a/b", "bad-reference"),
+        ("../work#", "bad-reference"), ("../work", "bad-reference"),
+        ("a.b/c", "bad-reference"), ("a/b", "bad-reference"),
         ("../work#train:9", "unknown-version"), ("oci:../nowhere", "missing-image"),
         ("x/y.yml", "missing-file"), ("sha256:" + "0" * 64, "unknown-digest"),
         ("localhost:1/x:1", "registry-down"), ("docker://UP/x:1", "registry-down"),
@@ -289,6 +290,8 @@ def test_a_version_of_another_workspace_in_another_store(desk: BaseDesk) -> None
 )  # fmt: skip
 def test_what_is_not_there_is_said_by_its_own_code(desk: BaseDesk, text: str, code: str) -> None:
     desk.variables["no_proxy"] = "*"
+    (desk.folder / "a.b").mkdir()
+    (desk.folder / "a.b" / "c").write_text("a file whose folder looks like a host")
     answer = desk.run("diff", "train", text, "--json")
     assert (answer.code, answer.errors()) == (1, [code])
 
