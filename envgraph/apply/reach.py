@@ -43,7 +43,9 @@ def refuse_outside(reach: Reach, plugin: BuilderPlugin, options: Any) -> None:
             continue
         where = f" at {place.address}" if place.address else ""
         said = f"The address is from {place.why}. " if place.why else ""
-        add = place.address if "://" in place.address else f"type:{plugin.name}"
+        add = f"type:{plugin.name}"
+        if "://" in place.address:  # a name for several servers is allowed as a host is
+            add = place.address.replace("dns://", "tcp://", 1)
         raise BuilderError(
             f"{plugin.name}{where} is outside of `builder.reach`",
             code=OUT_OF_REACH,

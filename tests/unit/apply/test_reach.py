@@ -107,6 +107,16 @@ def test_every_address_has_to_be_inside() -> None:
     assert fakes.opened == []
 
 
+def test_what_the_hint_says_to_add_is_an_entry() -> None:
+    for address in ("tcp://far:1", "dns://pool.example:2", "unix:///run/x.sock", "/usr/bin/b", ""):
+        fakes = Fakes()
+        plugin = fakes.plugin("kaniko", BuilderPlace(address), options=NoOptions)
+        with pytest.raises(PlatformError) as caught:
+            chooser(plugin, type="kaniko", reach="type:another").chosen()
+        entry = caught.value.diagnostics[0].hint.removeprefix("add ").partition(" to ")[0]
+        assert chooser(plugin, type="kaniko", reach=entry).chosen().name == "kaniko"
+
+
 def test_a_plugin_that_does_not_tell_is_local_only_if_it_does_not_connect() -> None:
     fakes = Fakes()
     silent = fakes.plugin("silent")
