@@ -31,7 +31,6 @@ from envgraph.api.builder import (
 from envgraph.api.events import Event
 from envgraph.apply.servers import Server, fits, line_of, other_platform, rank, reason_of
 from envgraph.errors import Diagnostic, EnvgraphError
-from envgraph.plugins import isolated
 from envgraph.registry.retrying import Policy
 
 PATIENCE: Final = Policy(tries=6, pause=1.0)
@@ -91,6 +90,7 @@ class Pool(Builder):
 
     def ask(self, ask: Ask) -> None:
         """Ask every server, at once where ``ask`` can; BuilderError when none answers."""
+        from envgraph.plugins import isolated  # a plugin manager, which most applies do without
 
         def quietly(server: Server) -> None:
             try:
