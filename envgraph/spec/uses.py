@@ -64,10 +64,13 @@ def environment_nodes(root: Node) -> list[tuple[str, Node]]:
     return sorted(found, key=lambda item: (item[1].line, item[1].column))
 
 
-def read_uses(root: Node, reading: Reading, file: str) -> tuple[EnvironmentUse, ...]:
+def read_uses(
+    root: Node, reading: Reading, file: str, reserved: tuple[str, ...] = ()
+) -> tuple[EnvironmentUse, ...]:
     """Read and check every environment of a file; problems go to ``reading``.
 
-    Those of local components, trials and jobs that it names come after its own.
+    Those of local components, trials and jobs that it names come after its own. A name
+    with a ``reserved`` prefix is a warning.
     """
     uses: list[EnvironmentUse] = []
     waiting: list[tuple[str, Node, str]] = [("", root, file)]
@@ -75,7 +78,7 @@ def read_uses(root: Node, reading: Reading, file: str) -> tuple[EnvironmentUse, 
     while waiting:
         outer, tree, path = waiting.pop(0)
         for where, node in environment_nodes(tree):
-            use = _read_use(outer + where, node, reading, path)
+            use = _read_use(outer + where, node, reading, path, reserved)
             if use is not None:
                 uses.append(use)
         for where, node in _files_in(tree):
@@ -133,11 +136,13 @@ def _follow(
     return None if tree is None else (tree, path)
 
 
-def _read_use(where: str, node: Node, reading: Reading, file: str) -> EnvironmentUse | None:
+def _read_use(
+    where: str, node: Node, reading: Reading, file: str, reserved: tuple[str, ...]
+) -> EnvironmentUse | None:
     source = place(file, node)
     if isinstance(node, MapNode):
         find_templates(node, file, reading.problems)
-        spec = parse_environment(node, reading, file, inline=True)
+        spec = parse_environment(node, reading, file, inline=True, reserved=reserved)
         return EnvironmentUse(where, None, spec, source)
     if isinstance(node, ListNode):
         reading.problems.add("type", f"{where} is a reference or a mapping, not a list", source)
@@ -152,7 +157,7 @@ def _read_use(where: str, node: Node, reading: Reading, file: str) -> Environmen
         template_problem(text, source, reading.problems)
         return None
     if text.startswith("file:"):
-        return _read_file(where, text, node, reading, file)
+        return _read_file(where, text, node, reading, file, reserved)
     try:
         return EnvironmentUse(where, parse_environment_reference(text), None, source)
     except BadEnvironmentReferenceError as error:
@@ -164,7 +169,12 @@ def _read_use(where: str, node: Node, reading: Reading, file: str) -> Environmen
 
 
 def _read_file(
-    where: str, text: str, node: ScalarNode, reading: Reading, file: str
+    where: str,
+    text: str,
+    node: ScalarNode,
+    reading: Reading,
+    file: str,
+    reserved: tuple[str, ...],
 ) -> EnvironmentUse | None:
     source = place(file, node)
     path = paths.joined(paths.folder_of(file), text.removeprefix("file:").removeprefix("//") or ".")
@@ -177,4 +187,5 @@ def _read_file(
             reading.problems.add("environment-shape", f"{path} holds no environment", source)
         return None
     find_templates(root, path, reading.problems)
-    return EnvironmentUse(where, None, parse_environment(root, reading, path, inline=True), source)
+    spec = parse_environment(root, reading, path, inline=True, reserved=reserved)
+    return EnvironmentUse(where, None, spec, source)
