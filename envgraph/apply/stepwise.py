@@ -145,7 +145,7 @@ class StepMaker:
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
-            affinity=affinity_of(self._config, subject),
+            affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         started = below or subject.lock.base
         with self._run(node, request, redactor, step) as (chosen, result):
@@ -175,7 +175,7 @@ class StepMaker:
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
-            affinity=affinity_of(self._config, subject),
+            affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         with self._run(node, request, redactor, build) as (chosen, result):
             return self._keep(node, result, chosen, lock.base, lock.base, 0, batch)

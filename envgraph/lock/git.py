@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import urlsplit, urlunsplit
 
 from envgraph.conda import credentials
 from envgraph.errors import EnvgraphError, FetchError, PlatformError, ResolveError
+from envgraph.lock.gitenviron import git_environment, git_settings, plain_address
 from envgraph.lock.gitproblems import git_failed, no_folder
 from envgraph.spec.context_address import COMMIT, shown_address
 
@@ -32,19 +32,6 @@ LOOK_SECONDS: Final = 120.0
 FETCH_SECONDS: Final = 3600.0
 _PIECE: Final = 1 << 18
 _MOST_OUTPUT: Final = 256 << 20
-_KEPT: Final = re.compile(
-    r"GIT_(SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|PROXY_COMMAND|EXEC_PATH|SSL_\w+|HTTP_\w+"
-    r"|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+))"
-)
-_SETTINGS: Final = (
-    "core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false",
-    "fetch.recurseSubmodules=false", "credential.interactive=false", "protocol.version=2",
-    "http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "advice.detachedHead=false",
-)  # fmt: skip
-_HELPER: Final = (
-    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n"'
-    ' "$ENVGRAPH_GIT_USER" "$ENVGRAPH_GIT_PASSWORD"; }; f'
-)
 _ASK_MORE: Final = re.compile(
     r"(?i)dumb http|shallow|not our ref|unadvertised|remote error.*want|find remote ref"
 )
@@ -98,7 +85,9 @@ class Git:
             names = [ref] if ref.startswith("refs/") or ref == "HEAD" else []
             names += [f"refs/{ref}", f"refs/tags/{ref}", f"refs/heads/{ref}"]
         asked = [*names, *(f"{name}^{{}}" for name in names)]
-        said = self._run(["ls-remote", "--", self._plain, *asked], self.look_seconds)
+        said = self._run(
+            ["ls-remote", "--", plain_address(self.address), *asked], self.look_seconds
+        )
         found: dict[str, str] = {}
         for line in said.decode("utf-8", "surrogateescape").splitlines():
             commit, _, name = line.partition("\t")
@@ -135,7 +124,10 @@ class Git:
             wanted = [word for word in way if not word.startswith("--")]
             words = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *depth]
             try:
-                self._run([*words, "--", self._plain, *map(_kept, wanted)], self.fetch_seconds)
+                self._run(
+                    [*words, "--", plain_address(self.address), *map(_kept, wanted)],
+                    self.fetch_seconds,
+                )
             except EnvgraphError as error:
                 last = error
                 if not _ASK_MORE.search(error.diagnostics[0].detail):
@@ -237,66 +229,13 @@ class Git:
 
     # -- running -----------------------------------------------------------
 
-    @property
-    def _plain(self) -> str:
-        """The address as git's command line may show it: without password and token."""
-        parts = urlsplit(self.address) if "://" in self.address else None
-        if parts is None or "@" not in parts.netloc:
-            return self.address
-        info, _, host = parts.netloc.rpartition("@")
-        if parts.scheme == "ssh":
-            host = f"{info.partition(':')[0]}@{host}"
-        return urlunsplit(parts._replace(netloc=host))
-
-    def _words(self) -> list[str]:
-        settings = list(_SETTINGS)
-        if credentials.userinfo(self.address) and self.address.startswith("http"):
-            parts = urlsplit(self._plain)
-            settings += ["credential.helper=", f"credential.{parts.scheme}://{parts.netloc}"
-                         f".helper={_HELPER}"]  # fmt: skip
-        return ["git", *(word for item in settings for word in ("-c", item))]
-
-    def _environment(self) -> dict[str, str]:
-        kept = {
-            name: value
-            for name, value in self.environ.items()
-            if not name.startswith("GIT_") or _KEPT.fullmatch(name)
-        }
-        kept.pop("SSH_ASKPASS", None)
-        kept |= {
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": "file" if self.offline else "file:git:http:https:ssh",
-            "GIT_NO_REPLACE_OBJECTS": "1",
-            "SSH_ASKPASS_REQUIRE": "never",
-            "LC_ALL": "C",
-        }
-        if not {"GIT_SSH", "GIT_SSH_COMMAND"} & kept.keys() and not self._own_ssh(kept):
-            kept["GIT_SSH_COMMAND"] = "ssh -oBatchMode=yes -oConnectTimeout=30"
-        login = credentials.userinfo(self.address)
-        if login and self.address.startswith("http"):
-            kept |= dict(zip(("ENVGRAPH_GIT_USER", "ENVGRAPH_GIT_PASSWORD"), login, strict=True))
-        return kept
-
-    def _own_ssh(self, environment: Mapping[str, str]) -> bool:
-        """Whether the user's git is told how to ssh."""
-        if self.address.startswith(("http", "file:", "git:")):
-            return False
-        with suppress(FileNotFoundError, subprocess.TimeoutExpired):
-            done = subprocess.run(
-                ["git", "config", "--get", "core.sshCommand"],
-                env=dict(environment), cwd=self.folder, capture_output=True, check=False,
-                timeout=self.look_seconds,
-            )  # fmt: skip
-            return bool(done.stdout.strip())
-        return False
-
     def _start(self, words: Sequence[str], errors: IO[bytes] | int = subprocess.DEVNULL
                ) -> subprocess.Popen[bytes]:  # fmt: skip
         try:
             return subprocess.Popen(
-                [*self._words(), *words],
+                ["git", *git_settings(self.address), *words],
                 cwd=self.folder,
-                env=self._environment(),
+                env=git_environment(self.address, self.environ, self.folder, offline=self.offline),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
