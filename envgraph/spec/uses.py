@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,7 +86,21 @@ def read_uses(
             below = _follow(outer + where, node, reading, path, seen)
             if below is not None:
                 waiting.append((f"{outer}{where}.", *below))
+    _check_names(uses, reading)
     return tuple(uses)
+
+
+def _check_names(uses: Sequence[EnvironmentUse], reading: Reading) -> None:
+    """Two environments of one name have to be the same: one of them would be lost."""
+    found: dict[str, EnvironmentSpec] = {}
+    for spec in (use.inline for use in uses if use.inline is not None):
+        first = found.setdefault(spec.name, spec)
+        if spec.name and first != spec:
+            at = "" if first.source is None else f" (line {first.source.line})"
+            reading.problems.add(
+                "duplicate-name", f"{spec.name!r} is another environment here than before{at}",
+                spec.source, hint="give one of them another name",
+            )  # fmt: skip
 
 
 def _files_in(root: Node) -> list[tuple[str, ScalarNode]]:
