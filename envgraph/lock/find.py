@@ -255,7 +255,9 @@ class LockFinder:
         lock = found.lock
         if lock.context is None or lock.context.origin is None:
             return found, ()
-        made = self._maker.make(spec, lock.definition, lock.platform, lock)
+        made = self._maker.make(
+            spec, lock.definition, lock.platform, lock, context=lock.context, update_context=True
+        )
         if made.lock.context == lock.context and made.lock.images == lock.images:
             return found, made.remarks
         documents = {**found.documents, **made.documents}
