@@ -23,18 +23,18 @@ from envgraph.api import (
     PluginContext,
 )
 from envgraph_buildkit.connection import Connection
-from envgraph_buildkit.content import Content
+from envgraph_buildkit.content import Bases, Content
 from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
-from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.messages import message
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
+from envgraph_buildkit.outputs import FileSend, FileTarget
 from envgraph_buildkit.progress import Progress, Redactor
-from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written, write
 from envgraph_buildkit.result import bases_of, result_of
-from envgraph_buildkit.session import Refusal, Session
-from envgraph_buildkit.solve import Solve
+from envgraph_buildkit.services import logins, secrets
+from envgraph_buildkit.solve import run_solve
 
 _EXPORT: Final = {"compression": "uncompressed", "oci-mediatypes": "true", "tar": "false"}
 """``tar``: blobs are sent one by one, and those that are here are not."""
@@ -113,8 +113,8 @@ class BuildkitBuilder(Builder):
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
             self._load(connection, written, folder)
-            with Run(connection, self._context, request, written, on_event, folder) as run:
-                run.solve(self._options, cancel)
+            run = Run(connection, self._context, request, written, on_event, folder)
+            run.solve(self._options, cancel)
             with run.exported() as exported:
                 result = result_of(exported, request, folder)
             run.spool.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class Run:
         self, connection: Connection, context: PluginContext, request: BuildRequest,
         written: Written, on_event: Callable[[Event], None], folder: Path,
     ) -> None:  # fmt: skip
-        """Bind; the session opens when this is entered."""
+        """Bind; nothing is asked yet."""
         self._connection = connection
         self._request = request
         self._written = written
@@ -147,64 +147,22 @@ class Run:
         self._blobs = folder / "blobs"
         self._blobs.mkdir()
         self._manifest = ""
-        self._context = context
-        self._redactor = Redactor()
-        self._progress = Progress(on_event, self._redactor)
+        self._spool = FileTarget(self.spool)
+        redactor = Redactor()
+        self._progress = Progress(on_event, redactor)
         trees = {"dockerfile": tree_of_file("Dockerfile", written.data)}
         trees["context"] = (
             Tree((), _nothing) if request.context is None else tree_of(request.context)
         )
-        self._session = Session(
-            connection,
-            {
-                **FileSync(trees, request.epoch).handlers(),
-                **Content(written.by_blobs, bases_of(request), self._blobs).handlers(),
-                **self._own_handlers(),
-            },
-            _shared_key(context.root, trees["context"]),
-        )
-
-    def __enter__(self) -> Run:
-        self._session.__enter__()
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._session.__exit__(*problem)
-
-    def _own_handlers(self) -> dict[str, Any]:
-        return {
-            "/moby.filesync.v1.FileSend/DiffCopy": grpc.stream_stream_rpc_method_handler(
-                self._receive, message("BytesMessage").FromString, encode
-            ),
-            "/moby.filesync.v1.Auth/Credentials": grpc.unary_unary_rpc_method_handler(
-                self._credentials, message("CredentialsRequest").FromString, encode
-            ),
-            "/moby.buildkit.secrets.v1.Secrets/GetSecret": grpc.unary_unary_rpc_method_handler(
-                self._secret, message("GetSecretRequest").FromString, encode
-            ),
+        self._shared_key = _shared_key(context.root, trees["context"])
+        bases = Bases(written.by_blobs, bases_of(request), self._blobs)
+        self._handlers = {
+            **FileSync(trees, request.epoch).handlers(),
+            **Content({}, bases).handlers(),
+            **FileSend({0: self._spool}).handlers(),
+            **logins(lambda host: context.credentials(host, ""), redactor),
+            **secrets(request.secrets, redactor),
         }
-
-    def _receive(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        with self.spool.open("wb") as target:
-            for part in requests:
-                target.write(part.data)
-        yield from ()
-
-    def _credentials(self, request: Any, context: Any) -> Any:
-        host = "docker.io" if request.Host == "registry-1.docker.io" else request.Host
-        login = self._context.credentials(host, "")
-        if login is None or not login.password:
-            return message("CredentialsResponse")()
-        self._redactor.learn(login.password.encode())
-        return message("CredentialsResponse")(Username=login.username, Secret=login.password)
-
-    def _secret(self, request: Any, context: Any) -> Any:
-        reader = self._request.secrets.get(request.ID)
-        if reader is None:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"secret {request.ID[:100]}: not found")
-        data = reader()
-        self._redactor.learn(data)
-        return message("GetSecretResponse")(data=data)
 
     def solve(self, options: BuildkitOptions, cancel: Cancel) -> None:
         """Run it; the image's tar is at the spool's place then."""
@@ -212,7 +170,7 @@ class Run:
         ref = uuid.uuid4().hex
         name = f"envgraph-build-{ref}"
         message_ = message("SolveRequest")(
-            Ref=ref, Session=self._session.id, Frontend="dockerfile.v0",
+            Ref=ref, Frontend="dockerfile.v0",
             FrontendAttrs=dict(self._written.attributes),
             Exporter="oci" if whole else "moby",
             ExporterAttrs=_EXPORT if whole else {"name": name},
@@ -227,9 +185,12 @@ class Run:
                 rule = message_.SourcePolicy.rules.add(action=_DENY)
                 rule.selector.identifier = pattern
         try:
-            answer = Solve(self._connection, message_, self._progress).wait(
-                self._session, self._written, cancel, self._request.timeout
-            )
+            answer = run_solve(
+                self._connection, message_, self._handlers, self._progress, self._written,
+                shared_key=self._shared_key, cancel=cancel, timeout=self._request.timeout,
+            )  # fmt: skip
+            if self._spool.came:
+                self._spool.keep()
             if not whole:
                 save_image(self._connection.endpoint, name, self.spool)
         finally:
