@@ -132,7 +132,7 @@ def finish(caches: Iterable[CacheExport], response: Mapping[str, str]) -> None:
                 descriptor = json.loads(response["cache.manifest"])
             except (KeyError, ValueError):
                 raise BuilderError(
-                    f"BuildKit sent no cache for {each.path}", code="builder-answer"
+                    f"BuildKit sent no cache for {each.path}", code="builder-lacks"
                 ) from None
             write_index(Path(each.path), descriptor, [each.tag])
 

@@ -26,6 +26,7 @@ from envgraph_buildkit.recipe import Written
 from envgraph_buildkit.services import Login
 from envgraph_buildkit.values import Settings, Solved, Usage, usage_of
 
+_WHOLE: Final = frozenset({"mergeop", "diffop", "oci-layout"})
 _REMOTE: Final = ("http://", "https://", "git://", "ssh://", "git@")
 
 
@@ -87,15 +88,16 @@ class BuildkitClient:
                 code="builder-options", hint="solve(state, local={NAME: FOLDER})",
             )  # fmt: skip
         worker = self._connection.worker()
-        if not worker.whole and definition.abilities:
+        if not worker.whole and (lacking := definition.abilities & _WHOLE):
             raise BuilderError(
-                f"{self.address} lacks {', '.join(sorted(definition.abilities))}",
+                f"{self.address} lacks {', '.join(sorted(lacking))}",
                 code="builder-lacks",
                 hint="use a buildkitd, or a dockerd with containerd's image store",
             )
+        if not definition.data:  # BuildKit would wait, for a frontend that it is to be
+            raise BuilderError("the graph is scratch: nothing to build", code="builder-options")
         request = message("SolveRequest")()
-        if definition.data:
-            request.Definition.ParseFromString(definition.data)
+        request.Definition.ParseFromString(definition.data)
         request.Entitlements.extend(definition.allowed)
         return run_job(
             self._connection, self._credentials, request, Written(b"", "", {}), folders,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.api import BuilderError
-from envgraph_buildkit.outputs import FileTarget, FolderTarget, Target
+from envgraph_buildkit.outputs import FileTarget, FolderTarget, Target, nothing_came
 
 _SEVERAL: Final = (0, 13)
 """The first BuildKit with several exporters at once."""
@@ -145,7 +145,9 @@ def check(exporters: Sequence[Exporter], *, whole: bool, version: str, title: st
             f"{title} does not know attributes of exporters, and would ignore them",
             code="builder-lacks",
         )
-    if len(exporters) > 1 and (not whole or _numbers(version) < _SEVERAL):
+    images = sum(isinstance(each, Image) for each in exporters)
+    known = _numbers(version)  # a dockerd tells none; what does not come is noticed then
+    if len(exporters) > 1 and (not whole or (known < _SEVERAL if known else images > 1)):
         raise BuilderError(
             f"{title} has one exporter for a build, and {len(exporters)} were asked for",
             code="builder-lacks",
@@ -158,6 +160,11 @@ def check(exporters: Sequence[Exporter], *, whole: bool, version: str, title: st
         )  # fmt: skip
 
 
+def ordered(exporters: Sequence[Exporter]) -> tuple[Exporter, ...]:
+    """Images first: what servers do that know of one exporter is the first."""
+    return tuple(sorted(exporters, key=lambda each: not isinstance(each, Image)))
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     """``v0.13.2-suffix`` → (0, 13, 2); nothing for what is no version."""
     parts = version.lstrip("v").partition("-")[0].partition("+")[0].split(".")
@@ -165,7 +172,12 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def write_index(folder: Path, descriptor: Mapping[str, object], names: Sequence[str]) -> None:
-    """Let an OCI layout's index name a manifest that came; other names stay."""
+    """Let an OCI layout's index name a manifest that came; other names stay.
+
+    BuilderError when it did not come.
+    """
+    if not (folder / "blobs" / str(descriptor.get("digest")).replace(":", "/")).is_file():
+        raise nothing_came(folder)
     path = folder / "index.json"
     try:
         index = json.loads(path.read_bytes())

@@ -25,6 +25,7 @@ _EXIT: Final = re.compile(
     re.S,
 )
 _LINE: Final = re.compile(r"(?:[Dd]ockerfile )?parse error (?:on )?line (\d+)")
+_UNKNOWN: Final = re.compile(r"unknown API capability ([\w.]+)")
 _MISSING: Final = (
     "failed to resolve source metadata", "not found", "pull access denied", "no such host",
     "failed to do request", "connection refused", "authorization failed", "content at",
@@ -99,6 +100,8 @@ def build_failure(error: Any, written: Written, name: str, output: str) -> Build
     if line is None and (found := _LINE.search(text)):
         line = int(found[1])
     index, source = written.place(line) if line is not None else written.step(name)
+    if found := _UNKNOWN.search(text):
+        return BuilderError(f"this BuildKit does not know {found[1]}", code="builder-lacks")
     shown = "\n".join(output.splitlines()[-_OUTPUT_LINES:])
     if status is not None:
         what = written.text(index, line) or (f"`{name[:120]}`" if name else "a step")

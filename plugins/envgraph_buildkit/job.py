@@ -42,7 +42,7 @@ def run_job(
 
     BuilderError before anything is sent for what this worker would ignore without a word.
     """
-    exporters = tuple(settings.get("exporters", ()))
+    exporters = exporting.ordered(settings.get("exporters", ()))
     taken = tuple(settings.get("cache_imports", ()))
     left = tuple(settings.get("cache_exports", ()))
     epoch, mode = settings.get("epoch"), settings.get("provenance")

@@ -47,10 +47,14 @@ class Node:
     fresh: bool = False
     """It runs even when it ran before."""
 
-    ability: ClassVar[str] = ""
-    """What a worker must be able to do, beyond the oldest that this client speaks to."""
-
     any_platform: ClassVar[bool] = False
+
+    def abilities(self) -> set[str]:
+        """BuildKit's names of what the worker must know.
+
+        It refuses a graph with a name that it does not know, and ignores fields so.
+        """
+        return set()
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """Put the operation into ``op``; ``place`` adds an input and gives its index."""
@@ -63,6 +67,10 @@ class Source(Node):
 
     identifier: str
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def abilities(self) -> set[str]:
+        """A checksum that is ignored would be none."""
+        return {"source.git.checksum"} if "git.checksum" in self.attributes else set()
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
@@ -113,6 +121,16 @@ class Exec(Node):
     security: int = 0
     hosts: tuple[tuple[str, str], ...] = ()
     exit_codes: tuple[int, ...] = ()
+
+    def abilities(self) -> set[str]:
+        """What not every worker has."""
+        asked = {
+            "exec.meta.network": self.network,
+            "exec.meta.security": self.security,
+            "exec.validexitcode": self.exit_codes,
+            "exec.secretenv": any(each.variable for each in self.mounts),
+        }
+        return {name for name, wanted in asked.items() if wanted}
 
     def ordered(self) -> list[Mounted]:
         """The mounts that are filesystems, as BuildKit wants them: by target."""
@@ -173,6 +191,14 @@ class Files(Node):
     changes: tuple[Change, ...]
     any_platform: ClassVar[bool] = True
 
+    def abilities(self) -> set[str]:
+        """Symlinks and patterns are younger than the rest."""
+        kinds = {"file.symlink.create" for each in self.changes if each.kind == "symlink"}
+        patterns = ("include_patterns", "exclude_patterns")
+        if any(each.values.get(key) for each in self.changes for key in patterns):
+            kinds.add("file.copy.includeexcludepatterns")
+        return kinds
+
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
         base = place(self.inputs[0])
@@ -204,8 +230,11 @@ class Files(Node):
 class Merge(Node):
     """Filesystems laid over each other, without copying."""
 
-    ability: ClassVar[str] = "mergeop"
     any_platform: ClassVar[bool] = True
+
+    def abilities(self) -> set[str]:
+        """As :meth:`Node.abilities`."""
+        return {"mergeop"}
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
@@ -217,8 +246,11 @@ class Merge(Node):
 class Diff(Node):
     """What the second input has and the first has not."""
 
-    ability: ClassVar[str] = "diffop"
     any_platform: ClassVar[bool] = True
+
+    def abilities(self) -> set[str]:
+        """As :meth:`Node.abilities`."""
+        return {"diffop"}
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
@@ -238,7 +270,7 @@ class Definition:
 
     data: bytes = b""
     abilities: frozenset[str] = frozenset()
-    """What the worker must be able to do: ``mergeop``, ``diffop``, ``oci-layout``."""
+    """What the worker must be able to do, ``mergeop`` and ``oci-layout`` among it."""
 
     allowed: tuple[str, ...] = ()
     """Entitlements that it needs: ``network.host``, ``security.insecure``."""
@@ -270,9 +302,9 @@ def define(
         about.ignore_cache |= node.fresh
         if node.name:
             about.description["llb.customname"] = node.name
-        if node.ability:
-            about.caps[node.ability] = True
-            abilities.add(node.ability)
+        for ability in node.abilities():
+            about.caps[ability] = True
+            abilities.add(ability)
         if isinstance(node, Source):
             scheme, _, rest = node.identifier.partition("://")
             if scheme == "local":

@@ -46,7 +46,9 @@ class Target(Protocol):
 def nothing_came(what: object) -> BuilderError:
     """The server said OK and did nothing, as old ones do."""
     return BuilderError(
-        f"BuildKit said that the build is done, and sent nothing for {what}", code="builder-answer"
+        f"BuildKit said that the build is done, and sent nothing for {what}",
+        code="builder-lacks",
+        hint="it may be too old for this exporter, or for several at once",
     )
 
 
