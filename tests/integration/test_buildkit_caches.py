@@ -119,7 +119,7 @@ def test_a_cache_in_a_folder(build: Build, client: BuildkitClient, tmp_path: Pat
     cache = LocalCache(tmp_path / "cache", mode="max")
     assert build(cache_imports=[cache], cache_exports=[cache]) == ["one", "two"]
     client.prune(everything=True)
-    assert build(cache_imports=[cache]) == []
+    assert build(cache_imports=[cache], cache_exports=[cache]) == []
     index = json.loads((tmp_path / "cache/index.json").read_text())
     assert len(index["manifests"]) == 1
     assert not list((tmp_path / "cache").rglob("*.part"))
