@@ -30,6 +30,7 @@ from envgraph.api.builder import (
     Steps,
 )
 from envgraph.api.events import Event
+from envgraph.apply.affinity import affinity_of
 from envgraph.apply.answers import (
     checked_config,
     explained,
@@ -38,7 +39,7 @@ from envgraph.apply.answers import (
     without_repeats,
 )
 from envgraph.apply.builders import Builders, ChosenBuilder
-from envgraph.apply.contexts import build_context, step_context
+from envgraph.apply.contexts import FolderContext, StoredContext, build_context, step_context
 from envgraph.apply.redact import Redactor
 from envgraph.errors import (
     BuildError,
@@ -50,7 +51,7 @@ from envgraph.image.compress import FRAME, default_compression
 from envgraph.image.manifest import image_manifest
 from envgraph.image.steps import STEP_EPOCH, BuiltImage
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.locked import BaseLayer, LockedBase
+from envgraph.model.locked import BaseLayer, LockedBase, LockedContext
 from envgraph.model.nodes import Node
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
@@ -93,8 +94,9 @@ class StepMaker:
         offline: bool,
         on_event: Callable[[Event], None],
         cancel: Cancel,
+        halt: Cancel,
     ) -> None:
-        """Bind the parts; opens nothing."""
+        """Bind the parts; opens nothing. With ``halt`` nothing is tried again."""
         self._store = store
         self._config = config
         self._builders = builders
@@ -102,6 +104,7 @@ class StepMaker:
         self._offline = offline
         self._on_event = on_event
         self._cancel = cancel
+        self._halt = halt
 
     def make(
         self, node: Node, subject: Subject, observer: Observer, batch: Transaction
@@ -142,6 +145,7 @@ class StepMaker:
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
+            affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         started = below or subject.lock.base
         with self._run(node, request, redactor, step) as (chosen, result):
@@ -151,11 +155,13 @@ class StepMaker:
         build, lock = subject.spec.build, subject.lock
         if build is None or lock.context is None:
             raise BuildError(f"{node.name} is no build context")
-        tree, folder = lock.context.tree, Path(build.folder)
-        context = build_context(folder, build.dockerfile_path, tree, build.source)
+        context, build = self._files(build, lock.context)
         with context.open(build.dockerfile_path) as stream:
             data = stream.read()
         redactor = Redactor()
+        for value in build.proxies.values():
+            if "@" in value:  # a login, perhaps
+                redactor.add(value.encode())
         request = BuildRequest(
             platform=_platform(subject),
             recipe=Dockerfile(
@@ -164,14 +170,27 @@ class StepMaker:
                 {text: self._named(base) for text, base in lock.images.items()},
             ),
             context=context,
-            arguments=lock.context.arguments,
+            arguments={**lock.context.arguments, **build.proxies},
             secrets=self._secrets(build.secrets, build, redactor),
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
+            affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         with self._run(node, request, redactor, build) as (chosen, result):
             return self._keep(node, result, chosen, lock.base, lock.base, 0, batch)
+
+    def _files(self, build: BuildSpec, locked: LockedContext) -> tuple[FolderContext, BuildSpec]:
+        """The context's files, and the build with the secrets that its Dockerfile mounts."""
+        if build.tree is not None:
+            folder = Path(build.folder)
+            return build_context(folder, build.dockerfile_path, locked.tree, build.source), build
+        from envgraph.lock.contexts import Contexts
+
+        contexts = Contexts(self._config, self._store, offline=self._offline)
+        context = StoredContext(self._store, contexts.bring(build, locked))
+        with context.open(build.dockerfile_path) as stream:
+            return context, contexts.named(build, stream.read())
 
     def _below(self, subject: Subject, index: int, observer: Observer) -> LockedBase | None:
         """What a step stands on; None is ``scratch``."""
@@ -258,8 +277,8 @@ class StepMaker:
             self._on_event(Event("message", str(node.key), node.kind, node.name, text=text))
 
         try:
-            with chosen.builder.build(request, on_event, self._cancel) as result:
-                yield chosen, result
+            with chosen.run(request, on_event, self._cancel, self._halt) as (server, result):
+                yield server, result
         except BuilderError as error:
             raise explained(error, node, where, redactor) from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,30 +18,13 @@ from envgraph.conda import problems
 from envgraph.conda.channels import ChannelSource, require_offline
 from envgraph.conda.gateway import Gateways, run_async, subdirs, virtual_packages
 from envgraph.conda.records import Candidate, candidate_of, repodata_record
+from envgraph.conda.request import SolveRequest
 from envgraph.conda.specs import ParsedSpec
 from envgraph.errors import Diagnostic
 from envgraph.model.locked import LockedPackage
 
 if TYPE_CHECKING:
     from rattler import Gateway
-
-
-@dataclass(frozen=True, slots=True)
-class SolveRequest:
-    """Everything that an answer may depend on.
-
-    ``virtual_packages`` maps a name to ``version`` or ``version=build`` and is the
-    whole set. ``pinned`` must not change, ``preferred`` are kept where possible.
-    ``exclude_newer`` must carry a time zone; packages indexed later do not exist.
-    """
-
-    specs: tuple[ParsedSpec, ...]
-    channels: tuple[ChannelSource, ...]
-    platform: str
-    virtual_packages: Mapping[str, str]
-    pinned: tuple[LockedPackage, ...] = ()
-    preferred: tuple[LockedPackage, ...] = ()
-    exclude_newer: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +126,12 @@ async def _solve(
             subdirs(request.platform),
             channel_relations="disabled",
         )
-        close = problems.close_names(names, [name.normalized for name in known])
-        raise problems.translate(error, sources, request, close) from None
+        everything = {name.normalized for name in known}
+        there = await problems.versions_there(
+            gateway, sources, request, [name for name in names if name in everything]
+        )
+        close = problems.close_names([n for n in names if n not in there], sorted(everything))
+        raise problems.translate(error, sources, request, close, there) from None
     direct = {spec.name for spec in request.specs}
     candidates = tuple(
         sorted((candidate_of(record, by_address, direct) for record in records), key=_by_name)

@@ -9,6 +9,7 @@ folder are read, as Azure ML and docker do.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from envgraph.errors import InputError, SourceLocation
 from envgraph.spec import paths
 from envgraph.spec.files import read_file
+from envgraph.spec.globs import docker_regex
 from envgraph.spec.text import decode
 
 IGNORE_LIMIT: Final = 1 << 20
@@ -109,7 +111,14 @@ def git_rules(lines: Sequence[str]) -> GitRules:
     """Read the lines of a ``.gitignore``; ValueError for a pattern that is none."""
     from pathspec import GitIgnoreSpec
 
-    return GitRules(GitIgnoreSpec.from_lines(lines).match_file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # re's, of a bracket in brackets
+        return GitRules(GitIgnoreSpec.from_lines(map(_fewer_stars, lines)).match_file)
+
+
+def _fewer_stars(line: str) -> str:
+    """The same pattern with no more than two stars in a row: pathspec tries each one."""
+    return re.sub(r"(\\.)|\*{3,}", lambda found: found[1] or "**", line)
 
 
 def docker_rules(lines: Sequence[str]) -> DockerRules:
@@ -126,7 +135,7 @@ def docker_rules(lines: Sequence[str]) -> DockerRules:
             continue
         if ".." in parts:
             parts = _clean(parts)
-        patterns.append((re.compile(_docker_regex("/".join(parts)), re.DOTALL), takes_back))
+        patterns.append((re.compile(docker_regex("/".join(parts)), re.DOTALL), takes_back))
     return DockerRules(tuple(patterns))
 
 
@@ -140,57 +149,24 @@ def _clean(parts: Sequence[str]) -> list[str]:
     return kept
 
 
-def _docker_regex(pattern: str) -> str:
-    """Moby's translation of one pattern: ``*`` and ``?`` stop at a slash, ``**`` does not."""
-    out = []
-    i = 0
-    while i < len(pattern):
-        c = pattern[i]
-        if pattern.startswith("**", i):
-            i += 2
-            while i < len(pattern) and pattern[i] == "*":
-                i += 1
-            if i < len(pattern) and pattern[i] == "/":
-                out.append("(?:.*/)?")
-                i += 1
-            else:
-                out.append(".*")
-            continue
-        if c == "*":
-            out.append("[^/]*")
-        elif c == "?":
-            out.append("[^/]")
-        elif c == "[":
-            end = pattern.find("]", i + 1)
-            if end < 0:
-                raise ValueError(f"no ] after [ in {pattern!r}")
-            inner = pattern[i + 1 : end].replace("\\", "\\\\")
-            inner = "^" + inner[1:] if inner.startswith("!") else inner
-            out.append(f"(?!/)[{inner}]")
-            i = end
-        elif c == "\\" and i + 1 < len(pattern):
-            i += 1
-            out.append(re.escape(pattern[i]))
-        else:
-            out.append(re.escape(c))
-        i += 1
-    return "".join(out)
-
-
 def _read_rules(path: Path, make: Callable[[Sequence[str]], IgnoreRules]) -> IgnoreRules:
+    return _rules_of(read_file(path, IGNORE_LIMIT), str(path), make)
+
+
+def _rules_of(data: bytes, file: str, make: Callable[[Sequence[str]], IgnoreRules]) -> IgnoreRules:
     from envgraph.spec.problems import Problems
 
     problems = Problems()
-    text = decode(read_file(path, IGNORE_LIMIT), str(path), problems)
+    text = decode(data, file, problems)
     if text is None:
         raise InputError(problems.result())
     try:
         return make(text.splitlines())
     except (ValueError, re.error) as error:
         raise InputError(
-            f"{path.name} holds a pattern that is none: {error}",
+            f"{file.rpartition('/')[2]} holds a pattern that is none: {error}",
             code="ignore-file",
-            source=SourceLocation(str(path)),
+            source=SourceLocation(file),
         ) from None
 
 
@@ -214,6 +190,23 @@ def context_rules(folder: Path, dockerfile: str) -> list[IgnoreRules]:
     for name in files[2:]:
         if paths.exists(f"{folder}/{name}"):
             rules.append(_read_rules(folder / name, docker_rules))
+            break
+    return rules
+
+
+def fetched_rules(
+    read: Callable[[str], bytes | None], dockerfile: str, where: str
+) -> list[IgnoreRules]:
+    """The rules of a context that came from an address: docker's own alone.
+
+    Nothing is uploaded from a folder, so ``.amlignore`` and ``.gitignore`` have no part in
+    it. ``read`` gives a file of the context, or None; ``where`` is what messages call it.
+    """
+    rules: list[IgnoreRules] = [NamedFolders()]
+    for name in context_rule_files(dockerfile)[2:]:
+        data = read(name)
+        if data is not None:
+            rules.append(_rules_of(data[: IGNORE_LIMIT + 1], f"{where}{name}", docker_rules))
             break
     return rules
 

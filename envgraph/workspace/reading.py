@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from envgraph.errors import (
     Diagnostic,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.pushmemo import PushMemo
+    from envgraph.refresh.stepgarbage import UnneededSteps
     from envgraph_store import Digest
 
 
@@ -36,7 +37,36 @@ class Reading(Parts):
         """What is registered: list, history, labels, archive, delete; compare versions."""
         from envgraph.apply.versions import Versions
 
-        return Versions(self.config, self.store, find=self.find, alone=self._alone, now=self._now)
+        return Versions(
+            self.config,
+            self.store,
+            find=self.find,
+            alone=self._alone,
+            now=self._now,
+            bases=lambda: self.bases,
+            remotes=lambda: self.remotes,
+            elsewhere=lambda folder: self.elsewhere(folder).versions,
+        )
+
+    def elsewhere(self, folder: str) -> Self:
+        """The workspace in another folder, to be read: with its own settings and registries.
+
+        Its versions are looked for in ``other_store``, else in this one's store. It is
+        closed with this one. NotFoundError where there is no store.
+        """
+        path = Path(folder).resolve()
+        if path not in self._others:
+            store = self.other_store or self.store_path
+            if not store.is_dir():
+                raise NotFoundError(f"there is no store {store}", code="no-store")
+            self._others[path] = type(self).open(
+                path,
+                store=store,
+                offline=self.offline,
+                lock_timeout=self._lock_timeout,
+                plugins=self._plugins,
+            )
+        return self._others[path]
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -207,11 +237,16 @@ class Reading(Parts):
             mapper=ParallelMap(DEFAULT_PARALLELISM),
         )
 
-    def delete_from_registry(self, image: UnneededImage) -> None:
-        """Delete one image that :meth:`registry_garbage` found."""
-        from envgraph.refresh.garbage import delete_image
+    def delete_from_registry(self, found: UnneededImage | UnneededSteps) -> None:
+        """Delete one image, or one result of steps, that :meth:`registry_garbage` found."""
+        from envgraph.refresh.garbage import delete_image, delete_steps
+        from envgraph.refresh.stepgarbage import UnneededSteps
 
-        delete_image(self.remotes.named("registry"), image, self._push_memo())
+        remote = self.remotes.named("registry")
+        if isinstance(found, UnneededSteps):
+            delete_steps(remote, found)
+        else:
+            delete_image(remote, found, self._push_memo())
 
     def _push_memo(self) -> PushMemo | None:
         from envgraph.refresh.pushmemo import PushMemo

@@ -10,7 +10,8 @@ import pytest
 from envgraph.conda import problems
 from envgraph.conda.channels import channel_sources
 from envgraph.conda.gateway import run_async
-from envgraph.conda.solve import SolveRequest, solve
+from envgraph.conda.request import SolveRequest
+from envgraph.conda.solve import solve
 from envgraph.conda.specs import parse_requirements
 from envgraph.errors import InputError, OfflineError, ResolveError
 from envgraph.model.config import WorkspaceConfig
@@ -140,7 +141,7 @@ def test_reasons_and_hints(high: ChannelMaker, low: ChannelMaker, locker: Locker
         "nothing-like-it": "no package nothing-like-it for linux-64",
         "something-else": "is a channel missing?",
         "needs_two": "did you mean needs-two?",
-        "foo >=7": "",
+        "foo >=7": "high has foo in 1.0",
     }
     for asked, hint in cases.items():
         with pytest.raises(ResolveError) as caught:
