@@ -8,8 +8,9 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from envgraph.api import (
     Builder,
@@ -22,8 +23,11 @@ from envgraph.api import (
     Platform,
     PluginContext,
 )
+from envgraph_buildkit import caches as caching
+from envgraph_buildkit.caches import CacheExport
+from envgraph_buildkit.cachetext import read_cache
 from envgraph_buildkit.connection import Connection
-from envgraph_buildkit.content import Bases, Content
+from envgraph_buildkit.content import Bases, Content, Store
 from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
@@ -114,13 +118,13 @@ class BuildkitBuilder(Builder):
         _check_platform(request.platform, worker.platforms)
         written = write(
             request, whole=worker.whole, network=self._options.network,
-            cache_from=self._options.cache_from, loads=connection.docker,
+            loads=connection.docker,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
             self._load(connection, written, folder)
-            run = Run(connection, self._context, request, written, on_event, folder)
-            run.solve(self._options, cancel)
+            run = Run(connection, self._options, self._context, request, written, on_event, folder)
+            run.solve(cancel)
             with run.exported() as exported:
                 result = result_of(exported, request, folder)
             run.spool.unlink(missing_ok=True)
@@ -142,11 +146,13 @@ class Run:
     """One build: what BuildKit may ask for, and where the image goes."""
 
     def __init__(
-        self, connection: Connection, context: PluginContext, request: BuildRequest,
-        written: Written, on_event: Callable[[Event], None], folder: Path,
+        self, connection: Connection, options: BuildkitOptions, context: PluginContext,
+        request: BuildRequest, written: Written, on_event: Callable[[Event], None], folder: Path,
     ) -> None:  # fmt: skip
         """Bind; nothing is asked yet."""
         self._connection = connection
+        self._network = options.network
+        self._imports, self._left, self._exports = _caches(options, request, Path(context.root))
         self._request = request
         self._written = written
         self.spool = folder / "image.tar"
@@ -164,13 +170,13 @@ class Run:
         bases = Bases(written.by_blobs, bases_of(request), self._blobs)
         self._handlers = {
             **FileSync(trees, request.epoch).handlers(),
-            **Content({}, bases).handlers(),
+            **Content(_stores(self._imports, self._exports), bases).handlers(),
             **FileSend({0: self._spool}).handlers(),
             **logins(lambda host: context.credentials(host, ""), redactor),
             **secrets(request.secrets, redactor),
         }
 
-    def solve(self, options: BuildkitOptions, cancel: Cancel) -> None:
+    def solve(self, cancel: Cancel) -> None:
         """Run it; the image's tar is at the spool's place then."""
         whole = self._connection.worker().whole
         ref = uuid.uuid4().hex
@@ -182,8 +188,8 @@ class Run:
             ExporterAttrs=_EXPORT if whole else {"name": name},
         )  # fmt: skip
         if self._request.network:
-            _add_cache(message_, options)
-            if options.network == "host":
+            caching.add(message_, self._imports, self._exports, frontend=True)
+            if self._network == "host":
                 message_.Entitlements.append("network.host")
         else:
             message_.SourcePolicy.version = 1
@@ -203,6 +209,8 @@ class Run:
             if not whole:
                 forget_image(self._connection.endpoint, name)
         self._manifest = answer.get("containerimage.digest", "")
+        if "cache.manifest" in answer:
+            caching.finish(self._left, answer)
 
     def exported(self) -> AbstractContextManager[Exported]:
         """The image that came, by whichever way; BuilderError when none did."""
@@ -215,13 +223,25 @@ class Run:
         return read_blobs(self._blobs, self._manifest, self._request.platform)
 
 
-def _add_cache(request: Any, options: BuildkitOptions) -> None:
-    for ref in options.cache_from:
-        request.Cache.Imports.add(Type="registry", Attrs={"ref": ref})
+def _caches(
+    options: BuildkitOptions, request: BuildRequest, root: Path
+) -> tuple[list[caching.Entry], list[CacheExport], list[caching.Entry]]:
+    """Imports, and exports in both forms; a cache that cannot be written ends no build."""
+    if not request.network:
+        return [], [], []
+    taken = [caching.of_text(read_cache(each, kept=False), root) for each in options.cache_from]
+    left: list[CacheExport] = []
     if options.cache_to:
-        request.Cache.Exports.add(
-            Type="registry", Attrs={"ref": options.cache_to, "mode": "max", "ignore-error": "true"}
-        )
+        left.append(caching.of_text(read_cache(options.cache_to, kept=True), root))
+    exports = [
+        replace(each, attributes={**each.attributes, "ignore-error": "true"})
+        for each in caching.exports(left)
+    ]
+    return list(caching.imports(taken)), left, exports
+
+
+def _stores(*groups: list[caching.Entry]) -> dict[str, Store]:
+    return {name: store for group in groups for e in group for name, store in e.stores.items()}
 
 
 def _shared_key(root: str, tree: Tree) -> str:

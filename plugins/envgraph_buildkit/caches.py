@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from envgraph.api import BuilderError
+from envgraph_buildkit.cachetext import CacheText
 from envgraph_buildkit.content import Layout, Store
 from envgraph_buildkit.exporters import Exporter, is_image, write_index
 
@@ -30,7 +31,7 @@ class RegistryCache:
     ref: str
     mode: str = "min"
     insecure: bool = False
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class LocalCache:
     path: str | Path
     mode: str = "min"
     tag: str = "latest"
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,19 @@ class Entry:
 
     type: str
     attributes: Mapping[str, str] = field(repr=False)
-    stores: Mapping[str, Store] = field(default_factory=dict, repr=False)
+    stores: Mapping[str, Store] = field(default_factory=dict[str, Store], repr=False)
+
+
+def of_text(text: CacheText, root: Path) -> RegistryCache | LocalCache | OtherCache:
+    """What a setting means; paths are relative to ``root``, and all stages are kept."""
+    rest = dict(text.attributes)
+    if text.type == "registry":
+        return RegistryCache(rest.pop("ref"), rest.pop("mode", "max"), attributes=rest)
+    if text.type == "local":
+        path = rest.pop("dest", "") or rest.pop("src")
+        tag = rest.pop("tag", "latest")
+        return LocalCache(root / path, rest.pop("mode", "max"), tag, rest)
+    return OtherCache(text.type, {"mode": "max"} | rest)
 
 
 def imports(caches: Iterable[CacheImport]) -> Iterator[Entry]:
@@ -139,7 +152,7 @@ def finish(caches: Iterable[CacheExport], response: Mapping[str, str]) -> None:
 
 def add(request: Any, taken: Iterable[Entry], left: Iterable[Entry], *, frontend: bool) -> None:
     """Put entries into a Solve request. A frontend is told of imports by an attribute too."""
-    shown = []
+    shown: list[dict[str, Any]] = []
     for each in taken:
         request.Cache.Imports.add(Type=each.type, Attrs=dict(each.attributes))
         shown.append({"Type": each.type, "Attrs": dict(each.attributes)})
@@ -172,9 +185,9 @@ def _other(cache: OtherCache) -> Entry:
 def _tagged(folder: Path, tag: str) -> str:
     """The digest of the manifest that a layout's index calls so."""
     try:
-        index = json.loads((folder / "index.json").read_bytes())
-        found = {
-            (each.get("annotations") or {}).get(_REF_NAME, ""): each["digest"]
+        index: Any = json.loads((folder / "index.json").read_bytes())
+        found: dict[str, Any] = {
+            dict[str, Any](each.get("annotations") or ()).get(_REF_NAME, ""): each["digest"]
             for each in index["manifests"]
         }
     except FileNotFoundError:

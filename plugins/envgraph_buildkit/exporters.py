@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from envgraph.api import BuilderError
 from envgraph_buildkit.outputs import FileTarget, FolderTarget, Target, nothing_came
@@ -31,7 +31,7 @@ class Oci:
     path: str | Path
     name: str = ""
     tar: bool = True
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Docker:
 
     path: str | Path
     name: str = ""
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Tar:
     """The files, as one tar."""
 
     path: str | Path
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Local:
 
     path: str | Path
     merge: bool = False
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Image:
     name: str
     push: bool = False
     insecure: bool = False
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict[str, str])
 
 
 Exporter = Oci | Docker | Tar | Local | Image
@@ -179,16 +179,17 @@ def write_index(folder: Path, descriptor: Mapping[str, object], names: Sequence[
     if not (folder / "blobs" / str(descriptor.get("digest")).replace(":", "/")).is_file():
         raise nothing_came(folder)
     path = folder / "index.json"
+    index: dict[str, Any]
     try:
         index = json.loads(path.read_bytes())
     except FileNotFoundError:
         index = {"schemaVersion": 2, "manifests": []}
     key = "org.opencontainers.image.ref.name"
     wanted = names or [""]
-    kept = [
+    kept: list[dict[str, Any]] = [
         each
         for each in index["manifests"]
-        if (each.get("annotations") or {}).get(key, "") not in wanted
+        if dict[str, Any](each.get("annotations") or ()).get(key, "") not in wanted
     ]
     plain = {
         k: v for k, v in descriptor.items() if k in ("mediaType", "digest", "size", "platform")

@@ -86,8 +86,9 @@ class State:
 
     def with_config(self, config: bytes) -> State:
         """With the environment, folder and user of an image's config (its JSON)."""
-        found = json.loads(config).get("config") or {}
-        pairs = (each.partition("=") for each in found.get("Env") or ())
+        found: dict[str, Any] = json.loads(config).get("config") or {}
+        listed: list[str] = found.get("Env") or []
+        pairs = [each.partition("=") for each in listed]
         made = self.with_env(**{name: value for name, _, value in pairs})
         made = made.with_user(found.get("User") or "")
         return made.with_cwd(found.get("WorkingDir") or "/")
@@ -246,7 +247,7 @@ def http(
     name: str = "",
 ) -> State:  # fmt: skip
     """One file by http or https. ``checksum``: ``sha256:…`` that it must have."""
-    attributes = {}
+    attributes: dict[str, str] = {}
     for key, value in (
         ("http.checksum", checksum), ("http.filename", filename),
         ("http.perm", f"0{mode:o}" if mode else ""), ("http.uid", str(uid) if uid else ""),

@@ -66,7 +66,7 @@ class Source(Node):
     """Something that comes from outside."""
 
     identifier: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def abilities(self) -> set[str]:
         """A checksum that is ignored would be none."""

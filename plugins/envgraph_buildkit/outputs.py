@@ -153,7 +153,8 @@ class _Folder:
     def add(self, number: int, entry: Any) -> bool:
         """Make an entry; whether its content is wanted."""
         parent, _, name = entry.path.rpartition("/")
-        if name in ("", ".", "..") or parent not in self._folders or "\0" in name:
+        inside = parent in self._folders and not entry.path.startswith("/")
+        if name in ("", ".", "..") or not inside or "\0" in name:
             raise BuilderError(
                 f"BuildKit sends a file out of place: {entry.path[:200]!r}", code="builder-answer"
             )

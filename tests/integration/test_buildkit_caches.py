@@ -164,6 +164,25 @@ def test_the_builder_takes_steps_out_of_an_image_that_was_pushed_with_its_cache(
             assert ended[-1] == state
 
 
+def test_the_builder_keeps_a_cache_in_a_folder(address: str, layout: Base, tmp_path: Path) -> None:
+    base = base_of_layout(layout.layout, layout.name)
+    text = f"RUN echo {tmp_path.name} > /kept"
+    request = BuildRequest(Platform("linux", "amd64"), steps(base, text), epoch=EPOCH)
+    folder = tmp_path / "cache"
+    layers = []
+    for options, state in (
+        ({"cache_to": f"type=local,dest={folder}"}, "done"),
+        ({"cache_from": (f"type=local,src={folder}",)}, "skipped"),
+    ):
+        with opened(address, network="host", **options) as builder:
+            forget(builder)
+            built = whole(builder, request)
+        layers.append(built.result.layers)
+        ended = [each.kind for each in built.events if "RUN echo" in each.name]
+        assert ended[-1] == state
+    assert layers[0] == layers[1]
+
+
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
