@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from envgraph.api import (
+    CAN_PROVENANCE,
     Builder,
     BuilderError,
     BuildRequest,
@@ -35,6 +36,7 @@ from envgraph_buildkit.messages import message
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
 from envgraph_buildkit.outputs import FileSend, FileTarget
 from envgraph_buildkit.progress import Progress, Redactor
+from envgraph_buildkit.provenance import statement_of
 from envgraph_buildkit.recipe import Written, write
 from envgraph_buildkit.result import bases_of, result_of
 from envgraph_buildkit.services import logins, secrets
@@ -84,7 +86,10 @@ class BuildkitBuilder(Builder):
 
     def capabilities(self) -> Capabilities:
         """What the worker can do; BuilderError when nothing answers."""
-        return self._connected().capabilities()
+        found = self._connected().capabilities()
+        if self._options.provenance:
+            return replace(found, features=found.features | {CAN_PROVENANCE})
+        return found
 
     def _load(self, connection: Connection, written: Written, folder: Path) -> None:
         """Give dockerd the bases that it takes only as images; each once."""
@@ -116,6 +121,13 @@ class BuildkitBuilder(Builder):
         connection = self._connected()
         worker = connection.worker()
         _check_platform(request.platform, worker.platforms)
+        if self._options.provenance and not worker.whole:
+            raise BuilderError(
+                f"{self.title} keeps no provenance of what it builds",
+                code="builder-lacks",
+                hint="leave `provenance:` out, or use a dockerd with containerd's image store, or"
+                " a buildkitd",
+            )
         written = write(
             request, whole=worker.whole, network=self._options.network,
             loads=connection.docker,
@@ -128,6 +140,9 @@ class BuildkitBuilder(Builder):
             with run.exported() as exported:
                 result = result_of(exported, request, folder)
             run.spool.unlink(missing_ok=True)
+            if self._options.provenance:
+                statement = statement_of(connection, run.ref, result)
+                result = replace(result, provenance=run.redactor.clean(statement))
             yield result
 
 
@@ -160,7 +175,8 @@ class Run:
         self._blobs.mkdir()
         self._manifest = ""
         self._spool = FileTarget(self.spool)
-        redactor = Redactor()
+        self.ref = uuid.uuid4().hex
+        self.redactor = redactor = Redactor()
         self._progress = Progress(on_event, redactor)
         trees = {"dockerfile": tree_of_file("Dockerfile", written.data)}
         trees["context"] = (
@@ -179,10 +195,9 @@ class Run:
     def solve(self, cancel: Cancel) -> None:
         """Run it; the image's tar is at the spool's place then."""
         whole = self._connection.worker().whole
-        ref = uuid.uuid4().hex
-        name = f"envgraph-build-{ref}"
+        name = f"envgraph-build-{self.ref}"
         message_ = message("SolveRequest")(
-            Ref=ref, Frontend="dockerfile.v0",
+            Ref=self.ref, Frontend="dockerfile.v0",
             FrontendAttrs=dict(self._written.attributes),
             Exporter="oci" if whole else "moby",
             ExporterAttrs=_EXPORT if whole else {"name": name},

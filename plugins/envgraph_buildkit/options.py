@@ -56,10 +56,15 @@ class BuildkitOptions:
     """The network of ``RUN`` in builds that may have one: ``default`` or ``host``, which the
     server must allow."""
 
+    provenance: str = ""
+    """``max``: keep how each step was built, as BuildKit tells it. It changes no image."""
+
     def __post_init__(self) -> None:
         """ValueError for what can be told without a server."""
         if self.network not in ("default", "host"):
             raise ValueError(f"network is {self.network!r}: `default` or `host`")
+        if self.provenance not in ("", "max"):
+            raise ValueError(f"provenance is {self.provenance!r}: `max`, or leave it out")
         if bool(self.cert) != bool(self.key):
             raise ValueError("cert and key come together")
         if self.connect_timeout < 1:

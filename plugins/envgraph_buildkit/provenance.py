@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from envgraph.api import BuilderError
+from envgraph.api import BuilderError, BuildResult, Digest
 from envgraph_buildkit.connection import CONTROL, Connection
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.quiet import grpc
@@ -77,3 +77,20 @@ def _content(connection: Connection, digest: str) -> bytes:
         if len(data) > _LIMIT:
             raise BuilderError("the provenance is too long", code="builder-answer")
     return bytes(data)
+
+
+def statement_of(connection: Connection, ref: str, result: BuildResult) -> bytes:
+    """What the history says of a build, as an in-toto statement about the layers it made.
+
+    The config is among the subjects, so that a build without a layer has one too.
+    """
+    (found, *_) = provenance_of(connection, ref)
+    made = {"config": Digest.of(result.config)}
+    made |= {f"layer {n}": layer.diff_id for n, layer in enumerate(result.layers)}
+    document = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": name, "digest": {"sha256": each.hex}} for name, each in made.items()],
+        "predicateType": found.predicate_type,
+        "predicate": found.predicate,
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
