@@ -257,8 +257,9 @@ class BuildResult:
     """One of ``layers``, verified: IntegrityError at the end of other bytes."""
 
     provenance: bytes = field(default=b"", repr=False, compare=False)
-    """An in-toto statement (JSON) of how it was built, where the builder gives one. It is kept
-    beside the image, and is no part of it or of any identity; no secret is in it."""
+    """An in-toto statement (JSON) of how it was built, about each layer at least, where the
+    builder gives one (:data:`CAN_PROVENANCE`). It is kept beside the image, and is no part of
+    it or of any identity; no secret is in it."""
 
 
 class Cancel(Protocol):

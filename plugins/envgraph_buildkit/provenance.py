@@ -36,6 +36,12 @@ class Provenance:
 
 def provenance_of(connection: Connection, ref: str) -> tuple[Provenance, ...]:
     """What the history of the worker says of a build; BuilderError ``builder-lacks`` else."""
+    if found := _history(connection, ref):
+        return found
+    raise BuilderError(f"there is no provenance of the build {ref}", code="builder-lacks")
+
+
+def _history(connection: Connection, ref: str) -> tuple[Provenance, ...]:
     listen = connection.channel.unary_stream(
         CONTROL + "ListenBuildHistory",
         request_serializer=encode,
@@ -60,8 +66,6 @@ def provenance_of(connection: Connection, ref: str) -> tuple[Provenance, ...]:
                 code="builder-lacks",
             ) from None
         raise connection.failure(error) from None
-    if not found:
-        raise BuilderError(f"there is no provenance of the build {ref}", code="builder-lacks")
     return tuple(found)
 
 
@@ -82,8 +86,11 @@ def _content(connection: Connection, digest: str) -> bytes:
 def statement_of(connection: Connection, ref: str, result: BuildResult) -> bytes:
     """What the history says of a build, as an in-toto statement about the layers it made.
 
-    The config is among the subjects, so that a build without a layer has one too.
+    The config is among the subjects, so that a build without a layer has one too. Empty for
+    settings on nothing: BuildKit has no result of those.
     """
+    if not result.layers and not _history(connection, ref):
+        return b""
     (found, *_) = provenance_of(connection, ref)
     made = {"config": Digest.of(result.config)}
     made |= {f"layer {n}": layer.diff_id for n, layer in enumerate(result.layers)}
