@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from envgraph.api import Platform
+from envgraph_buildkit.definition import Definition, define
 from envgraph_buildkit.mounts import (
     Action,
     Bind,
@@ -39,7 +40,6 @@ from envgraph_buildkit.mounts import (
 from envgraph_buildkit.ops import (
     NETWORKS,
     SECURITIES,
-    Definition,
     Diff,
     Exec,
     Files,
@@ -47,7 +47,6 @@ from envgraph_buildkit.ops import (
     Mounted,
     Output,
     Source,
-    define,
 )
 
 __all__ = [
@@ -149,7 +148,7 @@ class State:
     def definition(
         self, platform: Platform, unique: Callable[[str], str] = lambda name: ""
     ) -> Definition:
-        """The graph's bytes; see :func:`envgraph_buildkit.ops.define`."""
+        """The graph's bytes; see :func:`envgraph_buildkit.definition.define`."""
         return define(self.output, self.platform or platform, unique)
 
 
