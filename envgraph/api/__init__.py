@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BuildContext,
         Builder,
         BuilderError,
+        BuilderPlace,
         BuilderPlugin,
         BuildRequest,
         BuildResult,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         read_manifest,
         read_reference,
     )
+    from envgraph.api.redact import Redactor
     from envgraph.api.registry import (
         API_VERSION,
         BlobSource,
@@ -82,6 +84,7 @@ _PLACES = {
     "BuildResult": "envgraph.api.builder",
     "Builder": "envgraph.api.builder",
     "BuilderError": "envgraph.api.builder",
+    "BuilderPlace": "envgraph.api.builder",
     "BuilderPlugin": "envgraph.api.builder",
     "CAN_BASE_BLOBS": "envgraph.api.builder",
     "CAN_DOCKERFILE": "envgraph.api.builder",
@@ -119,6 +122,7 @@ _PLACES = {
     "PluginContext": "envgraph.api.registry",
     "Registry": "envgraph.api.registry",
     "RegistryError": "envgraph.api.registry",
+    "Redactor": "envgraph.api.redact",
     "RegistryPlugin": "envgraph.api.registry",
     "Repository": "envgraph.api.registry",
     "SecretReader": "envgraph.api.builder",
@@ -160,6 +164,7 @@ __all__ = [
     "BuildResult",
     "Builder",
     "BuilderError",
+    "BuilderPlace",
     "BuilderPlugin",
     "Cancel",
     "Capabilities",
@@ -178,6 +183,7 @@ __all__ = [
     "ManifestParts",
     "Platform",
     "PluginContext",
+    "Redactor",
     "Registry",
     "RegistryError",
     "RegistryPlugin",

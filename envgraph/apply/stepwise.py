@@ -30,6 +30,7 @@ from envgraph.api.builder import (
     Steps,
 )
 from envgraph.api.events import Event
+from envgraph.api.redact import Redactor
 from envgraph.apply.affinity import affinity_of
 from envgraph.apply.answers import (
     checked_config,
@@ -40,7 +41,6 @@ from envgraph.apply.answers import (
 )
 from envgraph.apply.builders import Builders, ChosenBuilder
 from envgraph.apply.contexts import step_context, whole_context
-from envgraph.apply.redact import Redactor
 from envgraph.errors import (
     BuildError,
     InputError,
@@ -163,7 +163,7 @@ class StepMaker:
         redactor = Redactor()
         for value in build.proxies.values():
             if "@" in value:  # a login, perhaps
-                redactor.add(value.encode())
+                redactor.learn(value.encode())
         request = BuildRequest(
             platform=_platform(subject),
             recipe=Dockerfile(
@@ -263,8 +263,10 @@ class StepMaker:
         def on_event(event: Event) -> None:
             if event.kind != "message" or not event.text.strip():
                 return
-            text = redactor.clean(event.text)
-            self._on_event(Event("message", str(node.key), node.kind, node.name, text=text))
+            for line in redactor.clean(event.text).splitlines():
+                if line.strip():
+                    said = Event("message", str(node.key), node.kind, node.name, text=line)
+                    self._on_event(said)
 
         try:
             with chosen.run(request, on_event, self._cancel, self._halt) as (server, result):
@@ -351,5 +353,5 @@ def _read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
             code="no-secret",
             hint="set the variable" if kind == "env" else "see whether the file is there",
         )
-    redactor.add(value)
+    redactor.learn(value)
     return value

@@ -141,8 +141,8 @@ class BuildkitBuilder(Builder):
                 result = result_of(exported, request, folder)
             run.spool.unlink(missing_ok=True)
             if self._options.provenance:
-                statement = statement_of(connection, run.ref, result)
-                result = replace(result, provenance=run.redactor.clean(statement))
+                statement = statement_of(connection, run.ref, result, run.redactor.clean)
+                result = replace(result, provenance=statement)
             yield result
 
 

@@ -157,6 +157,8 @@ class BuildkitClient:
                 made[f"context:{name}"] = source
         if (epoch := settings.get("epoch")) is not None:
             made["build-arg:SOURCE_DATE_EPOCH"] = str(epoch)
+        if settings.get("secrets"):
+            made["ulimit"] = "core=0:0"  # a core dump would hold them, in a layer
         made |= attributes or {}
         request = message("SolveRequest")(Frontend="dockerfile.v0", FrontendAttrs=made)
         if network == "host":

@@ -8,6 +8,7 @@ build), makes an index of it, and so another digest.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,11 +84,13 @@ def _content(connection: Connection, digest: str) -> bytes:
     return bytes(data)
 
 
-def statement_of(connection: Connection, ref: str, result: BuildResult) -> bytes:
+def statement_of(
+    connection: Connection, ref: str, result: BuildResult, clean: Callable[[bytes], bytes]
+) -> bytes:
     """What the history says of a build, as an in-toto statement about the layers it made.
 
-    The config is among the subjects, so that a build without a layer has one too. Empty for
-    settings on nothing: BuildKit has no result of those.
+    ``clean`` takes secrets out. The config is among the subjects, so that a build without a
+    layer has one too. Empty for settings on nothing: BuildKit has no result of those.
     """
     if not result.layers and not _history(connection, ref):
         return b""
@@ -100,4 +103,9 @@ def statement_of(connection: Connection, ref: str, result: BuildResult) -> bytes
         "predicateType": found.predicate_type,
         "predicate": found.predicate,
     }
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    data = clean(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+    try:
+        json.loads(data)
+    except ValueError:  # a secret of quotes and colons: better nothing than half of it
+        return b""
+    return data

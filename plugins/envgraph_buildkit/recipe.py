@@ -130,6 +130,8 @@ def write(
         attributes["force-network-mode"] = "none"
     elif network != "default":
         attributes["force-network-mode"] = network
+    if request.secrets:  # a core dump would hold them, in a layer; old servers do not hear this
+        attributes["ulimit"] = "core=0:0"
     if not whole and not request.network:
         _refuse_fetches(recipe)
     pinned = _Pinned(whole, loads, request.network, attributes)
