@@ -36,9 +36,15 @@ CAN_SECRETS: Final = "secrets"
 CAN_NO_NETWORK: Final = "no-network"
 """A build without network works, and is one."""
 
+CAN_PROVENANCE: Final = "provenance"
+"""It says how it built (:attr:`BuildResult.provenance`), since its settings ask for that."""
+
 CAPABILITIES: Final = frozenset(
-    {CAN_RUN, CAN_DOCKERFILE, CAN_PINNED_BASES, CAN_BASE_BLOBS, CAN_SECRETS, CAN_NO_NETWORK}
-)
+    {
+        CAN_RUN, CAN_DOCKERFILE, CAN_PINNED_BASES, CAN_BASE_BLOBS, CAN_SECRETS, CAN_NO_NETWORK,
+        CAN_PROVENANCE,
+    }
+)  # fmt: skip
 
 
 class BuilderError(BuildError):
@@ -250,6 +256,11 @@ class BuildResult:
 
     open: BlobOpener = field(repr=False, compare=False)
     """One of ``layers``, verified: IntegrityError at the end of other bytes."""
+
+    provenance: bytes = field(default=b"", repr=False, compare=False)
+    """An in-toto statement (JSON) of how it was built, about each layer at least, where the
+    builder gives one (:data:`CAN_PROVENANCE`). It is kept beside the image, and is no part of
+    it or of any identity; no secret is in it."""
 
 
 class Cancel(Protocol):

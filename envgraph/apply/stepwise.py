@@ -301,7 +301,8 @@ class StepMaker:
         data = document_bytes(config)
         batch.add_bytes(data)
         built = BuiltImage(Digest.of(data), tuple(layers), kept)
-        batch.put_action(str(node.key), step_record(built, chosen.title))
+        statement = batch.add_bytes(result.provenance) if result.provenance else None
+        batch.put_action(str(node.key), step_record(built, chosen.title, statement))
         return MadeImage(built, len(layers) - len(above), written + len(data))
 
     def _layer(

@@ -34,9 +34,15 @@ def layer_record(layer: StoredLayer, members: Iterable[Digest] = ()) -> dict[str
     return {"schema": LAYER_SCHEMA, "members": joined} | layer.to_json()
 
 
-def step_record(built: BuiltImage, builder: str) -> dict[str, object]:
-    """The action record of a node that a builder made; ``builder`` says which, for people."""
-    return {"schema": STEP_SCHEMA, "builder": builder} | built.to_json()
+def step_record(
+    built: BuiltImage, builder: str, provenance: Digest | None = None
+) -> dict[str, object]:
+    """The action record of a node that a builder made; ``builder`` says which, for people.
+
+    ``provenance`` is the blob that says how, where there is one; nothing depends on it.
+    """
+    found = {} if provenance is None else {"provenance": str(provenance)}
+    return {"schema": STEP_SCHEMA, "builder": builder, **found} | built.to_json()
 
 
 def image_record(manifest: bytes, needs: Iterable[Digest]) -> dict[str, object]:

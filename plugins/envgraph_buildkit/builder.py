@@ -8,10 +8,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from envgraph.api import (
+    CAN_PROVENANCE,
     Builder,
     BuilderError,
     BuildRequest,
@@ -22,19 +24,23 @@ from envgraph.api import (
     Platform,
     PluginContext,
 )
+from envgraph_buildkit import caches as caching
+from envgraph_buildkit.caches import CacheExport
+from envgraph_buildkit.cachetext import read_cache
 from envgraph_buildkit.connection import Connection
-from envgraph_buildkit.content import Content
+from envgraph_buildkit.content import Bases, Content, Store
 from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
-from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.messages import message
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
+from envgraph_buildkit.outputs import FileSend, FileTarget
 from envgraph_buildkit.progress import Progress, Redactor
-from envgraph_buildkit.quiet import grpc
+from envgraph_buildkit.provenance import statement_of
 from envgraph_buildkit.recipe import Written, write
 from envgraph_buildkit.result import bases_of, result_of
-from envgraph_buildkit.session import Refusal, Session
-from envgraph_buildkit.solve import Solve
+from envgraph_buildkit.services import logins, secrets
+from envgraph_buildkit.solve import run_solve
 
 _EXPORT: Final = {"compression": "uncompressed", "oci-mediatypes": "true", "tar": "false"}
 """``tar``: blobs are sent one by one, and those that are here are not."""
@@ -80,7 +86,10 @@ class BuildkitBuilder(Builder):
 
     def capabilities(self) -> Capabilities:
         """What the worker can do; BuilderError when nothing answers."""
-        return self._connected().capabilities()
+        found = self._connected().capabilities()
+        if self._options.provenance:
+            return replace(found, features=found.features | {CAN_PROVENANCE})
+        return found
 
     def _load(self, connection: Connection, written: Written, folder: Path) -> None:
         """Give dockerd the bases that it takes only as images; each once."""
@@ -112,18 +121,28 @@ class BuildkitBuilder(Builder):
         connection = self._connected()
         worker = connection.worker()
         _check_platform(request.platform, worker.platforms)
+        if self._options.provenance and not worker.whole:
+            raise BuilderError(
+                f"{self.title} keeps no provenance of what it builds",
+                code="builder-lacks",
+                hint="leave `provenance:` out, or use a dockerd with containerd's image store, or"
+                " a buildkitd",
+            )
         written = write(
             request, whole=worker.whole, network=self._options.network,
-            cache_from=self._options.cache_from, loads=connection.docker,
+            loads=connection.docker,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
             self._load(connection, written, folder)
-            with Run(connection, self._context, request, written, on_event, folder) as run:
-                run.solve(self._options, cancel)
+            run = Run(connection, self._options, self._context, request, written, on_event, folder)
+            run.solve(cancel)
             with run.exported() as exported:
                 result = result_of(exported, request, folder)
             run.spool.unlink(missing_ok=True)
+            if self._options.provenance:
+                statement = statement_of(connection, run.ref, result, run.redactor.clean)
+                result = replace(result, provenance=statement)
             yield result
 
 
@@ -142,90 +161,50 @@ class Run:
     """One build: what BuildKit may ask for, and where the image goes."""
 
     def __init__(
-        self, connection: Connection, context: PluginContext, request: BuildRequest,
-        written: Written, on_event: Callable[[Event], None], folder: Path,
+        self, connection: Connection, options: BuildkitOptions, context: PluginContext,
+        request: BuildRequest, written: Written, on_event: Callable[[Event], None], folder: Path,
     ) -> None:  # fmt: skip
-        """Bind; the session opens when this is entered."""
+        """Bind; nothing is asked yet."""
         self._connection = connection
+        self._network = options.network
+        self._imports, self._left, self._exports = _caches(options, request, Path(context.root))
         self._request = request
         self._written = written
         self.spool = folder / "image.tar"
         self._blobs = folder / "blobs"
         self._blobs.mkdir()
         self._manifest = ""
-        self._context = context
-        self._redactor = Redactor()
-        self._progress = Progress(on_event, self._redactor)
+        self._spool = FileTarget(self.spool)
+        self.ref = uuid.uuid4().hex
+        self.redactor = redactor = Redactor()
+        self._progress = Progress(on_event, redactor)
         trees = {"dockerfile": tree_of_file("Dockerfile", written.data)}
         trees["context"] = (
             Tree((), _nothing) if request.context is None else tree_of(request.context)
         )
-        self._session = Session(
-            connection,
-            {
-                **FileSync(trees, request.epoch).handlers(),
-                **Content(written.by_blobs, bases_of(request), self._blobs).handlers(),
-                **self._own_handlers(),
-            },
-            _shared_key(context.root, trees["context"]),
-        )
-
-    def __enter__(self) -> Run:
-        self._session.__enter__()
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._session.__exit__(*problem)
-
-    def _own_handlers(self) -> dict[str, Any]:
-        return {
-            "/moby.filesync.v1.FileSend/DiffCopy": grpc.stream_stream_rpc_method_handler(
-                self._receive, message("BytesMessage").FromString, encode
-            ),
-            "/moby.filesync.v1.Auth/Credentials": grpc.unary_unary_rpc_method_handler(
-                self._credentials, message("CredentialsRequest").FromString, encode
-            ),
-            "/moby.buildkit.secrets.v1.Secrets/GetSecret": grpc.unary_unary_rpc_method_handler(
-                self._secret, message("GetSecretRequest").FromString, encode
-            ),
+        self._shared_key = _shared_key(context.root, trees["context"])
+        bases = Bases(written.by_blobs, bases_of(request), self._blobs)
+        self._handlers = {
+            **FileSync(trees, request.epoch).handlers(),
+            **Content(_stores(self._imports, self._exports), bases).handlers(),
+            **FileSend({0: self._spool}).handlers(),
+            **logins(lambda host: context.credentials(host, ""), redactor),
+            **secrets(request.secrets, redactor),
         }
 
-    def _receive(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        with self.spool.open("wb") as target:
-            for part in requests:
-                target.write(part.data)
-        yield from ()
-
-    def _credentials(self, request: Any, context: Any) -> Any:
-        host = "docker.io" if request.Host == "registry-1.docker.io" else request.Host
-        login = self._context.credentials(host, "")
-        if login is None or not login.password:
-            return message("CredentialsResponse")()
-        self._redactor.learn(login.password.encode())
-        return message("CredentialsResponse")(Username=login.username, Secret=login.password)
-
-    def _secret(self, request: Any, context: Any) -> Any:
-        reader = self._request.secrets.get(request.ID)
-        if reader is None:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"secret {request.ID[:100]}: not found")
-        data = reader()
-        self._redactor.learn(data)
-        return message("GetSecretResponse")(data=data)
-
-    def solve(self, options: BuildkitOptions, cancel: Cancel) -> None:
+    def solve(self, cancel: Cancel) -> None:
         """Run it; the image's tar is at the spool's place then."""
         whole = self._connection.worker().whole
-        ref = uuid.uuid4().hex
-        name = f"envgraph-build-{ref}"
+        name = f"envgraph-build-{self.ref}"
         message_ = message("SolveRequest")(
-            Ref=ref, Session=self._session.id, Frontend="dockerfile.v0",
+            Ref=self.ref, Frontend="dockerfile.v0",
             FrontendAttrs=dict(self._written.attributes),
             Exporter="oci" if whole else "moby",
             ExporterAttrs=_EXPORT if whole else {"name": name},
         )  # fmt: skip
         if self._request.network:
-            _add_cache(message_, options)
-            if options.network == "host":
+            caching.add(message_, self._imports, self._exports, frontend=True)
+            if self._network == "host":
                 message_.Entitlements.append("network.host")
         else:
             message_.SourcePolicy.version = 1
@@ -233,15 +212,20 @@ class Run:
                 rule = message_.SourcePolicy.rules.add(action=_DENY)
                 rule.selector.identifier = pattern
         try:
-            answer = Solve(self._connection, message_, self._progress).wait(
-                self._session, self._written, cancel, self._request.timeout
-            )
+            answer = run_solve(
+                self._connection, message_, self._handlers, self._progress, self._written,
+                shared_key=self._shared_key, cancel=cancel, timeout=self._request.timeout,
+            )  # fmt: skip
+            if self._spool.came:
+                self._spool.keep()
             if not whole:
                 save_image(self._connection.endpoint, name, self.spool)
         finally:
             if not whole:
                 forget_image(self._connection.endpoint, name)
         self._manifest = answer.get("containerimage.digest", "")
+        if "cache.manifest" in answer:
+            caching.finish(self._left, answer)
 
     def exported(self) -> AbstractContextManager[Exported]:
         """The image that came, by whichever way; BuilderError when none did."""
@@ -254,13 +238,25 @@ class Run:
         return read_blobs(self._blobs, self._manifest, self._request.platform)
 
 
-def _add_cache(request: Any, options: BuildkitOptions) -> None:
-    for ref in options.cache_from:
-        request.Cache.Imports.add(Type="registry", Attrs={"ref": ref})
+def _caches(
+    options: BuildkitOptions, request: BuildRequest, root: Path
+) -> tuple[list[caching.Entry], list[CacheExport], list[caching.Entry]]:
+    """Imports, and exports in both forms; a cache that cannot be written ends no build."""
+    if not request.network:
+        return [], [], []
+    taken = [caching.of_text(read_cache(each, kept=False), root) for each in options.cache_from]
+    left: list[CacheExport] = []
     if options.cache_to:
-        request.Cache.Exports.add(
-            Type="registry", Attrs={"ref": options.cache_to, "mode": "max", "ignore-error": "true"}
-        )
+        left.append(caching.of_text(read_cache(options.cache_to, kept=True), root))
+    exports = [
+        replace(each, attributes={**each.attributes, "ignore-error": "true"})
+        for each in caching.exports(left)
+    ]
+    return list(caching.imports(taken)), left, exports
+
+
+def _stores(*groups: list[caching.Entry]) -> dict[str, Store]:
+    return {name: store for group in groups for e in group for name, store in e.stores.items()}
 
 
 def _shared_key(root: str, tree: Tree) -> str:

@@ -1,7 +1,7 @@
 """Blobs over the session, by containerd's content service, both ways.
 
-BuildKit reads bases out of the host's store, and writes the image that it built. A layer of a
-base is never sent back: the host has it.
+BuildKit reads bases and caches out of stores of the client's, and writes images and caches into
+them. A call names its store in a header. A layer of a base is never sent back: the host has it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import contextlib
 import io
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 from envgraph.api import Base, Digest, DigestError
 from envgraph.errors import NotFoundError
@@ -22,12 +23,29 @@ from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.session import Refusal
 
 _SERVICE: Final = "/containerd.services.content.v1.Content/"
+_STORE_NAME: Final = "buildkit-attachable-store-id"
 _CHUNK: Final = 1 << 20
 _DOCUMENT_LIMIT: Final = 4 << 20
 _STAT, _WRITE, _COMMIT = range(3)
 
 
-class Content:
+class Store(Protocol):
+    """Blobs by digest."""
+
+    def size(self, digest: Digest) -> int:
+        """Of a blob that is here; KeyError else."""
+        ...
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """A blob that is here, from its first byte."""
+        ...
+
+    def place(self, digest: Digest) -> Path | None:
+        """Where a blob goes that is sent; None when it need not be sent."""
+        ...
+
+
+class Bases:
     """The blobs of some bases, and a folder for those of the image."""
 
     def __init__(self, by_blobs: Iterable[Base], known: Iterable[Base], folder: Path) -> None:
@@ -47,6 +65,65 @@ class Content:
         self._known = {layer.descriptor.digest for base in known for layer in base.layers}
         self._folder = folder
 
+    def size(self, digest: Digest) -> int:
+        """Of a base's blob."""
+        return self._blobs[digest][1]
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """A base's blob."""
+        base = self._blobs[digest][0]
+        assert base.open_blob is not None
+        return base.open_blob(digest)
+
+    def place(self, digest: Digest) -> Path | None:
+        """In the folder, unless a base has it."""
+        path = place_of(self._folder, digest)
+        return None if digest in self._known or path.exists() else path
+
+
+class Layout:
+    """The blobs of an OCI layout on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` has ``blobs/sha256/``, or will have it."""
+        self.folder = folder
+
+    def size(self, digest: Digest) -> int:
+        """Of a file."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            raise KeyError(str(digest)) from None
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """A file."""
+        return self._path(digest).open("rb")
+
+    def place(self, digest: Digest) -> Path | None:
+        """Its file, when it is not there."""
+        path = self._path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return None if path.exists() else path
+
+    def _path(self, digest: Digest) -> Path:
+        return self.folder / "blobs/sha256" / str(digest).removeprefix("sha256:")
+
+
+class Content:
+    """Stores by name, behind the content service."""
+
+    def __init__(self, stores: Mapping[str, Store], default: Store | None = None) -> None:
+        """``default`` is for calls that name no store of ``stores``."""
+        self._stores = stores
+        self._default = default
+
+    def _store(self, context: Any) -> Store:
+        names = [str(value) for key, value in context.invocation_metadata() if key == _STORE_NAME]
+        found = self._stores.get(names[0] if names else "", self._default)
+        if found is None:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, "no such store of blobs")
+        return found
+
     def handlers(self) -> dict[str, Any]:
         """For the session."""
         return {
@@ -61,27 +138,26 @@ class Content:
             ),
         }
 
-    def _find(self, text: str) -> tuple[Digest, Base, int]:
+    def _find(self, store: Store, text: str) -> tuple[Digest, int]:
         try:
             digest = Digest(text)
-            base, size = self._blobs[digest]
+            return digest, store.size(digest)
         except (DigestError, KeyError):
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"content {text[:80]}: not found") from None
-        return digest, base, size
 
     def _info(self, request: Any, context: Any) -> Any:
-        digest, _, size = self._find(request.digest)
+        digest, size = self._find(self._store(context), request.digest)
         info = message("ContentInfo")(digest=str(digest), size=size)
         return message("InfoResponse")(info=info)
 
     def _read(self, request: Any, context: Any) -> Iterator[Any]:
-        digest, base, size = self._find(request.digest)
+        store = self._store(context)
+        digest, size = self._find(store, request.digest)
         answer = message("ReadContentResponse")
         position = request.offset
         left = min(request.size or size, size - position)
-        assert base.open_blob is not None
         try:
-            with base.open_blob(digest) as stream:
+            with store.open(digest) as stream:
                 _skip(stream, position)
                 while left > 0 and (part := stream.read(min(_CHUNK, left))):
                     yield answer(offset=position, data=part)
@@ -98,27 +174,34 @@ class Content:
             digest = Digest(first.expected)
         except DigestError:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "a blob without a digest") from None
-        path = place_of(self._folder, digest)
-        if digest in self._known or path.exists():
+        path = self._store(context).place(digest)
+        if path is None:
             raise Refusal(grpc.StatusCode.ALREADY_EXISTS, f"content {digest}: already exists")
-        part_path = self._folder / f"{uuid.uuid4().hex}.part"
-        with part_path.open("wb") as target:
-            out = Hashing(target)
-            yield answer(action=_STAT, offset=0, total=first.total)
-            for request in requests:
-                if request.data:
-                    if request.offset != out.size:
-                        raise Refusal(grpc.StatusCode.OUT_OF_RANGE, "a blob's bytes in disorder")
-                    out.write(request.data)
-                if request.action == _COMMIT:
-                    if out.digest != digest:
-                        raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "a blob's wrong bytes")
-                    target.flush()
-                    part_path.rename(path)
-                yield answer(
-                    action=request.action, offset=out.size, total=out.size,
-                    digest=str(digest) if request.action == _COMMIT else "",
-                )  # fmt: skip
+        part_path = path.with_name(f"{uuid.uuid4().hex}.part")
+        try:
+            with part_path.open("wb") as target:
+                out = Hashing(target)
+                yield answer(action=_STAT, offset=0, total=first.total)
+                for request in requests:
+                    if request.data:
+                        if request.offset != out.size:
+                            raise Refusal(
+                                grpc.StatusCode.OUT_OF_RANGE, "a blob's bytes in disorder"
+                            )
+                        out.write(request.data)
+                    if request.action == _COMMIT:
+                        if out.digest != digest:
+                            raise Refusal(
+                                grpc.StatusCode.FAILED_PRECONDITION, "a blob's wrong bytes"
+                            )
+                        target.flush()
+                        part_path.rename(path)
+                    yield answer(
+                        action=request.action, offset=out.size, total=out.size,
+                        digest=str(digest) if request.action == _COMMIT else "",
+                    )  # fmt: skip
+        finally:
+            part_path.unlink(missing_ok=True)  # a blob that is whole has its name by now
 
 
 def place_of(folder: Path, digest: Digest) -> Path:

@@ -28,6 +28,7 @@ _NO_SOURCE: Final = re.compile(
     r'(?:failed to calculate checksum of ref|failed to compute cache key)[^"]*"([^"]*)": not found'
 )
 _LINE: Final = re.compile(r"(?:[Dd]ockerfile )?parse error (?:on )?line (\d+)")
+_UNKNOWN: Final = re.compile(r"unknown API capability ([\w.]+)")
 _MISSING: Final = (
     "failed to resolve source metadata", "not found", "pull access denied", "no such host",
     "failed to do request", "connection refused", "authorization failed", "content at",
@@ -106,9 +107,11 @@ def build_failure(error: Any, written: Written, name: str, output: str) -> Build
     if line is None and (found := _LINE.search(text)):
         line = int(found[1])
     index, source = written.place(line) if line is not None else written.step(name)
+    if found := _UNKNOWN.search(text):
+        return BuilderError(f"this BuildKit does not know {found[1]}", code="builder-lacks")
     shown = "\n".join(output.splitlines()[-_OUTPUT_LINES:])
     if status is not None:
-        what = written.text(index, line) or "a step"
+        what = written.text(index, line) or (f"`{name[:120]}`" if name else "a step")
         return BuilderError(
             f"{what} failed with exit code {status}",
             code="step-failed", detail=shown or text, source=source,

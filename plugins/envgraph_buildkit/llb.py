@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from envgraph.api import Platform
+from envgraph_buildkit.definition import Definition, define
 from envgraph_buildkit.mounts import (
     Action,
     Bind,
@@ -39,7 +40,6 @@ from envgraph_buildkit.mounts import (
 from envgraph_buildkit.ops import (
     NETWORKS,
     SECURITIES,
-    Definition,
     Diff,
     Exec,
     Files,
@@ -47,7 +47,6 @@ from envgraph_buildkit.ops import (
     Mounted,
     Output,
     Source,
-    define,
 )
 
 __all__ = [
@@ -86,8 +85,9 @@ class State:
 
     def with_config(self, config: bytes) -> State:
         """With the environment, folder and user of an image's config (its JSON)."""
-        found = json.loads(config).get("config") or {}
-        pairs = (each.partition("=") for each in found.get("Env") or ())
+        found: dict[str, Any] = json.loads(config).get("config") or {}
+        listed: list[str] = found.get("Env") or []
+        pairs = [each.partition("=") for each in listed]
         made = self.with_env(**{name: value for name, _, value in pairs})
         made = made.with_user(found.get("User") or "")
         return made.with_cwd(found.get("WorkingDir") or "/")
@@ -148,7 +148,7 @@ class State:
     def definition(
         self, platform: Platform, unique: Callable[[str], str] = lambda name: ""
     ) -> Definition:
-        """The graph's bytes; see :func:`envgraph_buildkit.ops.define`."""
+        """The graph's bytes; see :func:`envgraph_buildkit.definition.define`."""
         return define(self.output, self.platform or platform, unique)
 
 
@@ -196,7 +196,7 @@ def oci_layout(
     store: str, digest: str, *, platform: Platform | None = None, name: str = ""
 ) -> State:
     """An image of an OCI layout on this machine; ``solve(oci_layouts={store: folder})``."""
-    return _source(f"oci-layout://{store}@{digest}", {"oci.store": store}, platform, name)
+    return _source(f"oci-layout://local/{store}@{digest}", {"oci.store": store}, platform, name)
 
 
 def local(
@@ -246,7 +246,7 @@ def http(
     name: str = "",
 ) -> State:  # fmt: skip
     """One file by http or https. ``checksum``: ``sha256:…`` that it must have."""
-    attributes = {}
+    attributes: dict[str, str] = {}
     for key, value in (
         ("http.checksum", checksum), ("http.filename", filename),
         ("http.perm", f"0{mode:o}" if mode else ""), ("http.uid", str(uid) if uid else ""),

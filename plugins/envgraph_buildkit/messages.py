@@ -31,8 +31,8 @@ SolveResponse: ExporterResponse=1 map
 
 StatusRequest: Ref=1 string
 StatusResponse: vertexes=1 *Vertex, statuses=2 *VertexStatus, logs=3 *VertexLog
-Vertex: digest=1 string, name=3 string, cached=4 bool, started=5 Timestamp,
-  completed=6 Timestamp, error=7 string
+Vertex: digest=1 string, inputs=2 *string, name=3 string, cached=4 bool,
+  started=5 Timestamp, completed=6 Timestamp, error=7 string
 VertexStatus: ID=1 string, vertex=2 string, name=3 string, current=4 int64, total=5 int64
 VertexLog: vertex=1 string, stream=3 int64, msg=4 bytes
 

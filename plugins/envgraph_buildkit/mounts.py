@@ -28,7 +28,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder that the worker keeps between builds, under an id."""
+    """A folder that the worker keeps between builds, under an id; empty for a ``fresh`` step."""
 
     target: str
     id: str = ""

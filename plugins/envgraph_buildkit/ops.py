@@ -1,24 +1,16 @@
-"""The operations of an LLB graph, and their bytes.
-
-An operation is a value: what it runs, and the outputs of others that it works on. Its bytes are
-BuildKit's ``pb.Op``, serialised deterministically, and its name in the graph is their sha256. So
-equal graphs give equal bytes, and they are those that BuildKit's own Go client gives.
-"""
+"""The operations of an LLB graph: what each runs, and the outputs of others that it works on."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from envgraph.api import Platform
-from envgraph_buildkit.messages import encode, message
 
 NOTHING: Final = -1
 """The index of an input that is ``scratch``, and of an output that nobody reads."""
 
-_PLATFORM_SOURCES: Final = ("docker-image://", "oci-layout://")
 NETWORKS: Final = ("sandbox", "host", "none")
 SECURITIES: Final = ("sandbox", "insecure")
 SHARINGS: Final = ("shared", "private", "locked")
@@ -47,10 +39,14 @@ class Node:
     fresh: bool = False
     """It runs even when it ran before."""
 
-    ability: ClassVar[str] = ""
-    """What a worker must be able to do, beyond the oldest that this client speaks to."""
-
     any_platform: ClassVar[bool] = False
+
+    def abilities(self) -> set[str]:
+        """BuildKit's names of what the worker must know.
+
+        It refuses a graph with a name that it does not know, and ignores fields so.
+        """
+        return set()
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """Put the operation into ``op``; ``place`` adds an input and gives its index."""
@@ -62,7 +58,11 @@ class Source(Node):
     """Something that comes from outside."""
 
     identifier: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def abilities(self) -> set[str]:
+        """A checksum that is ignored would be none."""
+        return {"source.git.checksum"} if "git.checksum" in self.attributes else set()
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
@@ -113,6 +113,16 @@ class Exec(Node):
     security: int = 0
     hosts: tuple[tuple[str, str], ...] = ()
     exit_codes: tuple[int, ...] = ()
+
+    def abilities(self) -> set[str]:
+        """What not every worker has."""
+        asked = {
+            "exec.meta.network": self.network,
+            "exec.meta.security": self.security,
+            "exec.validexitcode": self.exit_codes,
+            "exec.secretenv": any(each.variable for each in self.mounts),
+        }
+        return {name for name, wanted in asked.items() if wanted}
 
     def ordered(self) -> list[Mounted]:
         """The mounts that are filesystems, as BuildKit wants them: by target."""
@@ -173,6 +183,14 @@ class Files(Node):
     changes: tuple[Change, ...]
     any_platform: ClassVar[bool] = True
 
+    def abilities(self) -> set[str]:
+        """Symlinks and patterns are younger than the rest."""
+        kinds = {"file.symlink.create" for each in self.changes if each.kind == "symlink"}
+        patterns = ("include_patterns", "exclude_patterns")
+        if any(each.values.get(key) for each in self.changes for key in patterns):
+            kinds.add("file.copy.includeexcludepatterns")
+        return kinds
+
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
         base = place(self.inputs[0])
@@ -204,8 +222,11 @@ class Files(Node):
 class Merge(Node):
     """Filesystems laid over each other, without copying."""
 
-    ability: ClassVar[str] = "mergeop"
     any_platform: ClassVar[bool] = True
+
+    def abilities(self) -> set[str]:
+        """As :meth:`Node.abilities`."""
+        return {"mergeop"}
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
@@ -217,8 +238,11 @@ class Merge(Node):
 class Diff(Node):
     """What the second input has and the first has not."""
 
-    ability: ClassVar[str] = "diffop"
     any_platform: ClassVar[bool] = True
+
+    def abilities(self) -> set[str]:
+        """As :meth:`Node.abilities`."""
+        return {"diffop"}
 
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """As :meth:`Node.fill`."""
@@ -227,124 +251,3 @@ class Diff(Node):
         op.diff.lower.input = place(lower)
         op.diff.upper.SetInParent()
         op.diff.upper.input = place(upper)
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A graph's bytes. ``message`` is BuildKit's ``pb.Definition``, serialised."""
-
-    operations: tuple[bytes, ...] = ()
-    """Each after its inputs; the last names the output. Empty for ``scratch``."""
-
-    data: bytes = b""
-    abilities: frozenset[str] = frozenset()
-    """What the worker must be able to do: ``mergeop``, ``diffop``, ``oci-layout``."""
-
-    allowed: tuple[str, ...] = ()
-    """Entitlements that it needs: ``network.host``, ``security.insecure``."""
-
-    locals: tuple[str, ...] = ()
-    """The names of folders of the client's that it reads."""
-
-
-def define(
-    output: Output | None, platform: Platform, unique: Callable[[str], str] = lambda name: ""
-) -> Definition:
-    """The bytes of a graph for a platform.
-
-    ``unique`` gives a text for a local folder: solves that run at once share a step only when
-    their texts are equal.
-    """
-    if output is None:
-        return Definition()
-    whole = message("Definition")()
-    digests: dict[int, str] = {}
-    abilities, allowed, folders = set(), set(), set()
-    for node in _inputs_first(output.node):
-        data = _bytes(node, digests, platform, unique)
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        digests[id(node)] = digest
-        if digest not in whole.metadata:
-            getattr(whole, "def").append(data)
-        about = whole.metadata[digest]
-        about.ignore_cache |= node.fresh
-        if node.name:
-            about.description["llb.customname"] = node.name
-        if node.ability:
-            about.caps[node.ability] = True
-            abilities.add(node.ability)
-        if isinstance(node, Source):
-            scheme, _, rest = node.identifier.partition("://")
-            if scheme == "local":
-                folders.add(rest)
-            elif scheme == "oci-layout":
-                abilities.add(scheme)
-        elif isinstance(node, Exec):
-            if node.network == NETWORKS.index("host"):
-                allowed.add("network.host")
-            if node.security:
-                allowed.add("security.insecure")
-    last = message("Op")()
-    last.inputs.add(digest=digests[id(output.node)], index=output.index)
-    operations = getattr(whole, "def")
-    operations.append(encode(last))
-    return Definition(
-        tuple(operations), encode(whole), frozenset(abilities), tuple(sorted(allowed)),
-        tuple(sorted(folders)),
-    )  # fmt: skip
-
-
-def _inputs_first(last: Node) -> Iterator[Node]:
-    """Every node once, after its inputs; graphs may be deeper than Python's stack."""
-    done: set[int] = set()
-    stack: list[tuple[Node, bool]] = [(last, False)]
-    while stack:
-        node, ready = stack.pop()
-        if id(node) in done:
-            continue
-        if ready:
-            done.add(id(node))
-            yield node
-            continue
-        stack.append((node, True))
-        stack += [(each.node, False) for each in reversed(inputs_of(node)) if each is not None]
-
-
-def inputs_of(node: Node) -> list[Output | None]:
-    """What a node works on."""
-    found = list(node.inputs)
-    if isinstance(node, Exec):
-        found += [each.source for each in node.ordered()]
-    elif isinstance(node, Files):
-        found += [each.source for each in node.changes]
-    return found
-
-
-def _bytes(
-    node: Node, digests: Mapping[int, str], platform: Platform, unique: Callable[[str], str]
-) -> bytes:
-    """One ``pb.Op``. Go writes the operation itself after all other fields, and so is it here."""
-    head, body = message("Op")(), message("Op")()
-    repeats = isinstance(node, Merge | Diff)
-
-    def place(output: Output | None) -> int:
-        if output is None:
-            return NOTHING
-        found = message("Input")(digest=digests[id(output.node)], index=output.index)
-        if not repeats and found in body.inputs:
-            return list(body.inputs).index(found)
-        body.inputs.append(found)
-        return len(body.inputs) - 1
-
-    node.fill(body, place)
-    head.inputs.extend(body.inputs)
-    del body.inputs[:]
-    source = node.identifier if isinstance(node, Source) else ""
-    if source.startswith("local://"):
-        body.source.attrs["local.unique"] = unique(source.removeprefix("local://"))
-    if not node.any_platform and (not source or source.startswith(_PLATFORM_SOURCES)):
-        wanted = node.platform or platform
-        head.platform.OS, head.platform.Architecture = wanted.os, wanted.architecture
-        head.platform.Variant = wanted.variant
-    head.constraints.SetInParent()
-    return encode(head) + encode(body)

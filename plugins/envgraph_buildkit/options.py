@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from envgraph.api import BuilderError, BuilderPlace
+from envgraph_buildkit.cachetext import read_cache
 
 DEFAULTS: Final = ("unix:///run/buildkit/buildkitd.sock", "unix:///var/run/docker.sock")
 """Where BuildKit usually is; the first that is there is used."""
@@ -45,19 +46,25 @@ class BuildkitOptions:
     """Seconds in which a server has to take a connection and say its first word."""
 
     cache_from: tuple[str, ...] = ()
-    """References in registries, out of which BuildKit may take what others built."""
+    """Out of which BuildKit may take what others built: references in registries, of caches or of
+    images with an inline cache, and ``type=…,KEY=VALUE`` (see :mod:`.cachetext`)."""
 
     cache_to: str = ""
-    """A reference in a registry, where BuildKit keeps what it built, every stage."""
+    """Where BuildKit keeps what it built, every stage: a reference in a registry, or ``type=…``."""
 
     network: str = "default"
     """The network of ``RUN`` in builds that may have one: ``default`` or ``host``, which the
     server must allow."""
 
+    provenance: str = ""
+    """``max``: keep how each step was built, as BuildKit tells it. It changes no image."""
+
     def __post_init__(self) -> None:
         """ValueError for what can be told without a server."""
         if self.network not in ("default", "host"):
             raise ValueError(f"network is {self.network!r}: `default` or `host`")
+        if self.provenance not in ("", "max"):
+            raise ValueError(f"provenance is {self.provenance!r}: `max`, or leave it out")
         if bool(self.cert) != bool(self.key):
             raise ValueError("cert and key come together")
         if self.connect_timeout < 1:
@@ -68,9 +75,10 @@ class BuildkitOptions:
             raise ValueError("; ".join(f"{each!r}: {_fault(each)}" for each in wrong))
         if len(set(self.addresses)) < len(self.addresses):
             raise ValueError("the same address stands in addresses twice")
-        for name in (*self.cache_from, self.cache_to):
-            if "," in name or any(c.isspace() for c in name):
-                raise ValueError(f"{name!r} is no reference of an image")
+        for each in self.cache_from:
+            read_cache(each, kept=False)
+        if self.cache_to:
+            read_cache(self.cache_to, kept=True)
 
 
 @dataclass(frozen=True, slots=True)

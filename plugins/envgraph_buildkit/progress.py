@@ -15,7 +15,12 @@ OnEvent = Callable[[Event], None]
 
 
 class Progress:
-    """Turns status messages into events, each change once. One thread feeds it."""
+    """Turns status messages into events, each change once. One thread feeds it.
+
+    While a step's layers are fetched out of a cache elsewhere it starts and completes several
+    times, in messages that leave its inputs out, before BuildKit says that it was cached. Such
+    an end is none, unless nothing else comes.
+    """
 
     def __init__(self, on_event: OnEvent, redactor: Redactor) -> None:
         """Bind."""
@@ -25,10 +30,16 @@ class Progress:
         self._names: dict[str, str] = {}
         self._pending: dict[str, bytes] = {}
         self._output: dict[str, bytes] = {}
+        self._with_inputs: set[str] = set()
+        self._held: set[str] = set()
         self.failed = ""
         """The step that failed first."""
         self.current = ""
         """The step that spoke last."""
+
+    def count(self, state: str) -> int:
+        """How many steps ended so: ``done``, ``skipped`` (it was built before), ``failed``."""
+        return sum(each == state for each in self._states.values())
 
     def name(self, vertex: str) -> str:
         """What BuildKit calls a step: ``[2/3] RUN make``."""
@@ -42,6 +53,8 @@ class Progress:
         """One message of the stream."""
         for vertex in status.vertexes:
             self._names[vertex.digest] = vertex.name
+            if vertex.inputs:
+                self._with_inputs.add(vertex.digest)
             if vertex.HasField("started"):
                 self._start(vertex.digest)
         for log in status.logs:
@@ -69,6 +82,10 @@ class Progress:
         self._start(key)
         self._flush(key)
         state = "failed" if vertex.error else "skipped" if vertex.cached else "done"
+        if state == "done" and not vertex.inputs and key in self._with_inputs:
+            self._held.add(key)
+            return
+        self._held.discard(key)
         if state == "failed" and not self.failed:
             self.failed = key
         self._states[key] = state
@@ -99,6 +116,10 @@ class Progress:
         """The stream is over."""
         for key in list(self._pending):
             self._flush(key)
+        for key in sorted(self._held):
+            self._states[key] = "done"
+            self._tell("done", key)
+        self._held.clear()
 
     def _tell(self, kind: Any, key: str, **values: Any) -> None:
         self._on_event(Event(kind, key, "builder-step", self._names.get(key, ""), **values))

@@ -6,9 +6,8 @@ beside it, as named contexts: ``context:NAME`` says that ``NAME`` means an image
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,7 +115,6 @@ def write(
     *,
     whole: bool,
     network: str,
-    cache_from: Iterable[str],
     loads: bool = False,
 ) -> Written:
     """What to send for a request; ``whole``: the worker can do all that BuildKit can.
@@ -134,9 +132,6 @@ def write(
         attributes["force-network-mode"] = network
     if request.secrets:  # a core dump would hold them, in a layer; old servers do not hear this
         attributes["ulimit"] = "core=0:0"
-    imports = [{"Type": "registry", "Attrs": {"ref": ref}} for ref in cache_from]
-    if imports and request.network:
-        attributes["cache-imports"] = json.dumps(imports)
     if not whole and not request.network:
         _refuse_fetches(recipe)
     pinned = _Pinned(whole, loads, request.network, attributes)

@@ -15,6 +15,7 @@ import pytest
 from _pytest.outcomes import Failed
 
 from envgraph.api import (
+    CAN_PROVENANCE,
     CAN_RUN,
     Base,
     BuilderError,
@@ -109,6 +110,25 @@ class SaysThatItRuns(Broken):
         return dataclasses.replace(found, features=found.features | {CAN_RUN})
 
 
+class ProvesAnotherBuild(Broken):
+    def capabilities(self) -> Capabilities:
+        found = super().capabilities()
+        return dataclasses.replace(found, features=found.features | {CAN_PROVENANCE})
+
+    def after(self, result: BuildResult, document: dict[str, Any]) -> BuildResult:
+        statement = {
+            "_type": "https://in-toto.io/Statement/v1", "predicateType": "p", "predicate": {"a": 1},
+            "subject": [{"name": "layer", "digest": {"sha256": "0" * 64}}],
+        }  # fmt: skip
+        spoiled = super().after(result, document)
+        return dataclasses.replace(spoiled, provenance=json.dumps(statement).encode())
+
+
+class ProvesUnasked(Broken):
+    def after(self, result: BuildResult, document: dict[str, Any]) -> BuildResult:
+        return dataclasses.replace(super().after(result, document), provenance=b"{}")
+
+
 class NeverStops(Broken):
     @contextmanager
     def build(
@@ -161,6 +181,8 @@ BROKEN = {
     OpensEverything: "test_a_layer_of_another_build_is_not_found",
     BuildsForAnyPlatform: "test_another_platform_is_refused",
     SaysThatItRuns: "test_a_step_makes_a_layer",
+    ProvesAnotherBuild: "test_copied_files_are_one_layer",
+    ProvesUnasked: "test_copied_files_are_one_layer",
     NeverStops: "test_a_build_that_was_given_up_before",
     HidesWhere: "test_a_missing_source_is_told_with_its_line",
     KeepsOldFiles: "test_a_changed_file_changes_the_layer",

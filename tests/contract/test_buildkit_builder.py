@@ -13,7 +13,7 @@ from envgraph.api import Base, Builder
 from envgraph.testing.base import make_base
 from envgraph.testing.builder.contract import BuilderContract
 from envgraph.testing.builder.material import base_of_layout
-from tests.buildkit import opened, push
+from tests.buildkit import forget, opened, push
 from tests.daemons import Daemon
 from tests.registries import docker_registry
 
@@ -24,7 +24,7 @@ class TestCurrent(BuilderContract):
     @pytest.fixture(scope="class")
     @classmethod
     def shared(cls, current_dockerd: Daemon) -> Iterator[Builder]:
-        with opened(current_dockerd.address) as builder:
+        with opened(current_dockerd.address, provenance="max") as builder:
             yield builder
 
     @pytest.fixture
@@ -40,7 +40,8 @@ if STANDALONE := os.environ.get("ENVGRAPH_BUILDKITD"):
         @pytest.fixture(scope="class")
         @classmethod
         def shared(cls) -> Iterator[Builder]:
-            with opened(STANDALONE) as builder:
+            with opened(STANDALONE, provenance="max") as builder:
+                forget(builder)  # what it built yesterday prints nothing today
                 yield builder
 
         @pytest.fixture

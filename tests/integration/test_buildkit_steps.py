@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from envgraph.testing.base import make_base
+from envgraph_buildkit import BuildkitClient
 from tests.built import BuiltDesk, names_in
 from tests.daemons import Daemon
 from tests.services import make_demo_channel
@@ -93,3 +94,52 @@ def test_auto_finds_it_by_docker_host(built: BuiltDesk, current_dockerd: Daemon)
     )
     [remark] = [d for d in answer.json["diagnostics"] if d["code"] == "builder"]
     assert f"buildkit at {current_dockerd.address}" in remark["summary"]
+
+
+def test_provenance_is_kept_and_changes_no_image(
+    built: BuiltDesk, current_dockerd: Daemon, tmp_path: Path
+) -> None:
+    desk = built.desk
+    builder = {"type": "buildkit", "address": current_dockerd.address}
+    environ = {"TOKEN": "canary-77b1"}
+    built.settings(builder=builder, secrets={"token": "env:TOKEN"})
+    command = ("apply", "--json", "--auto-approve", "--offline")
+    built.steps(
+        "train", "ENV SHADE=blue",
+        "RUN --mount=type=secret,id=token tr a-z A-Z < /run/secrets/token > /dev/null; echo p > /p",
+        conda="alpha=1.0",
+    )  # fmt: skip
+    assert desk.run(*command, environ=environ).code == 0
+    image = desk.ok("show", "train", "--json").json["image"]
+    answer = desk.run("export", "train", "--format", "provenance")
+    assert (answer.code, "provenance: max" in answer.err) == (1, True)
+
+    built.settings(builder=builder | {"provenance": "max"}, secrets={"token": "env:TOKEN"})
+    with BuildkitClient(current_dockerd.address) as client:
+        client.prune(everything=True)
+    desk.store = tmp_path / "second"  # built again, in a store that knows nothing of it
+    assert desk.run(*command, environ=environ).code == 0
+    assert desk.ok("show", "train", "--json").json["image"] == image
+    exported = json.loads(desk.ok("export", "train", "--format", "provenance").out)
+    assert [step["step"] for step in exported["steps"]] == [0, 1]
+    for step in exported["steps"]:
+        statement = step["statement"]
+        assert statement["_type"] == "https://in-toto.io/Statement/v1"
+        assert statement["predicateType"].startswith("https://slsa.dev/provenance/")
+        assert statement["subject"]
+    found = b"".join(path.read_bytes() for path in desk.store.rglob("*") if path.is_file())
+    assert b"canary-77b1" not in found
+    desk.ok("store", "gc")
+    assert json.loads(desk.ok("export", "train", "--format", "provenance").out) == exported
+    assert desk.ok("store", "verify", "--json").json["bad"] == []
+    assert not desk.plan("--offline")["changes"]
+
+
+def test_an_old_worker_keeps_no_provenance(built: BuiltDesk, old_dockerd: Daemon) -> None:
+    built.settings(
+        builder={"type": "buildkit", "address": old_dockerd.address, "provenance": "max"}
+    )
+    built.steps("train", "RUN echo x > /x")
+    answer = built.desk.run("apply", "--auto-approve", "--offline")
+    assert answer.code == 1
+    assert "keeps no provenance" in answer.err

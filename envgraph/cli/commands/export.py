@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final = (
     "conda-lock", "explicit", "requirements", "pylock", "dockerfile", "oci", "cyclonedx", "spdx",
+    "provenance",
 )  # fmt: skip
 
 SIGNATURE: Final = Signature(
@@ -32,6 +33,8 @@ SIGNATURE: Final = Signature(
         "conda-lock: all platforms, conda and pip packages. explicit: conda packages with their "
         "sha256, for conda 24.9 and newer. requirements, pylock: pip packages with their hashes. "
         "cyclonedx and spdx: a bill of materials (JSON) that knows conda packages. "
+        "provenance: how BuildKit built the docker steps or the context (SLSA, JSON), where "
+        "`builder: {provenance: max}` kept it. "
         "dockerfile: the same packages on the same base by digest, for any builder; it needs the "
         "channels and a micromamba image (--build-arg INSTALLER=…). oci: the "
         "image, as a folder or (when PATH ends in .tar) as an archive that skopeo, podman and "
@@ -103,6 +106,12 @@ def _document(arguments: Arguments, record: VersionRecord, workspace: Workspace)
         platforms = [arguments.platform] if arguments.platform else list(record.locks)
         return conda_lock([workspace.lock_of(record, platform) for platform in platforms])
     lock = workspace.lock_of(record, arguments.platform)
+    if arguments.format == "provenance":
+        from envgraph.interchange.parcel import pack
+        from envgraph.interchange.provenance import provenance
+
+        nodes = pack(workspace.store, workspace.config, record).nodes
+        return provenance(workspace.store, nodes[lock.platform].built, title)
     if arguments.format == "explicit":
         from envgraph.interchange.explicit import explicit
 

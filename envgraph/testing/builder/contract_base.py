@@ -14,6 +14,7 @@ import pytest
 
 from envgraph.api import (
     CAN_BASE_BLOBS,
+    CAN_PROVENANCE,
     OCI_LAYER,
     Base,
     Builder,
@@ -80,7 +81,23 @@ def whole(builder: Builder, request: BuildRequest, cancel: threading.Event | Non
     assert document["architecture"] == request.platform.architecture
     full = [entry for entry in document["history"] if not entry.get("empty_layer")]
     assert len(full) == len(every), "a history entry without empty_layer for each layer"
+    _check_provenance(result, CAN_PROVENANCE in builder.capabilities().features)
     return Built(result, tuple(blobs), document, events)
+
+
+def _check_provenance(result: BuildResult, promised: bool) -> None:
+    """A statement about each new layer from who promises one, and nothing from others."""
+    if not promised:
+        assert result.provenance == b""
+    if not result.provenance:
+        assert not (promised and result.layers)
+        return
+    statement = json.loads(result.provenance)
+    assert statement["_type"].startswith("https://in-toto.io/Statement/")
+    assert statement["predicateType"]
+    assert statement["predicate"]
+    subjects = {f"sha256:{each['digest']['sha256']}" for each in statement["subject"]}
+    assert {str(layer.diff_id) for layer in result.layers} <= subjects
 
 
 class Abilities:

@@ -143,6 +143,7 @@ class RunContract(Abilities):
         assert built.read("count").split() == [b"%d" % len(SECRET), b"token"]
         assert all(SECRET not in blob for blob in built.blobs)
         assert SECRET not in built.result.config
+        assert SECRET not in built.result.provenance
         assert SECRET.decode() not in repr(built.events)
         assert not any("token" in path for path in built.tree())
 

@@ -67,3 +67,24 @@ def test_lines_of_a_secret() -> None:
     redactor.learn(b"first-line\nsecond-line\n\nx\n")
     cleaned = redactor.clean(b"second-line first-line x")
     assert cleaned == b"*** *** x"
+
+
+def test_a_step_out_of_another_cache_completes_before_it_is_told_to_be_cached() -> None:
+    events = Events()
+    progress = Progress(events, Redactor())
+    progress.take(status(vertexes=[vertex(inputs=["i"])]))
+    progress.take(status(vertexes=[vertex(True)]))  # its layer is fetched
+    progress.take(status(vertexes=[vertex(True, inputs=["i"], cached=True)]))
+    progress.finish()
+    assert [event.kind for event in events] == ["start", "skipped"]
+    assert (progress.count("skipped"), progress.count("done")) == (1, 0)
+
+
+def test_an_end_that_no_other_follows_is_one() -> None:
+    events = Events()
+    progress = Progress(events, Redactor())
+    progress.take(status(vertexes=[vertex(inputs=["i"])]))
+    progress.take(status(vertexes=[vertex(True)]))
+    assert [event.kind for event in events] == ["start"]
+    progress.finish()
+    assert [event.kind for event in events] == ["start", "done"]

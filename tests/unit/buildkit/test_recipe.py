@@ -27,7 +27,7 @@ def request(recipe: object, **values: object) -> BuildRequest:
 
 
 def written(recipe: object, *, whole: bool = True, network: str = "default", **values: object):  # type: ignore[no-untyped-def]
-    return write(request(recipe, **values), whole=whole, network=network, cache_from=())
+    return write(request(recipe, **values), whole=whole, network=network)
 
 
 def test_steps_become_a_dockerfile() -> None:
@@ -56,12 +56,10 @@ def test_a_step_of_an_old_server_by_its_number() -> None:
 
 def test_network_is_off_unless_asked_for() -> None:
     recipe = steps(None, "RUN x")
-    off = write(request(recipe, network=False), whole=True, network="host", cache_from=("a/b",))
+    off = write(request(recipe, network=False), whole=True, network="host")
     assert off.attributes["force-network-mode"] == "none"
-    assert "cache-imports" not in off.attributes
-    on = write(request(recipe), whole=True, network="host", cache_from=("a/b",))
+    on = write(request(recipe), whole=True, network="host")
     assert on.attributes["force-network-mode"] == "host"
-    assert "a/b" in on.attributes["cache-imports"]
 
 
 def test_names_of_a_dockerfile_are_pinned_beside_it() -> None:
@@ -90,7 +88,7 @@ def test_familiar_names(name: str, expected: str) -> None:
 def test_a_syntax_line_needs_network(head: bytes) -> None:
     recipe = Dockerfile(head + b"FROM scratch\n", "D")
     with pytest.raises(BuilderError, match="syntax=x/y:1"):
-        write(request(recipe, network=False), whole=True, network="default", cache_from=())
+        write(request(recipe, network=False), whole=True, network="default")
     assert written(recipe).syntax == "x/y:1"
 
 
@@ -108,6 +106,6 @@ def test_an_old_server_cannot_be_kept_from_fetching(text: str) -> None:
         Dockerfile(f"FROM scratch\n{text}".replace("\\\n", "").encode(), "D"),
     ):
         with pytest.raises(BuilderError) as caught:
-            write(request(recipe, network=False), whole=False, network="default", cache_from=())
+            write(request(recipe, network=False), whole=False, network="default")
         assert caught.value.code == "builder-lacks"
     assert written(steps(None, text), whole=False)
