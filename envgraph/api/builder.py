@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, Protocol
 
 from envgraph.api.events import Event
+from envgraph.api.known import KnownLayers, LayerSource
 from envgraph.api.registry import API_VERSION, PluginContext
 from envgraph.errors import BuildError, SourceLocation
 from envgraph.model.oci import Descriptor, Platform
@@ -36,8 +37,20 @@ CAN_SECRETS: Final = "secrets"
 CAN_NO_NETWORK: Final = "no-network"
 """A build without network works, and is one."""
 
+CAN_KNOWN_LAYERS: Final = "known-layers"
+"""It asks :attr:`BuildRequest.known` for layers that the host has, and says of new ones what
+they were made of. Nothing is refused without this: every layer is made and read then."""
+
 CAPABILITIES: Final = frozenset(
-    {CAN_RUN, CAN_DOCKERFILE, CAN_PINNED_BASES, CAN_BASE_BLOBS, CAN_SECRETS, CAN_NO_NETWORK}
+    {
+        CAN_RUN,
+        CAN_DOCKERFILE,
+        CAN_PINNED_BASES,
+        CAN_BASE_BLOBS,
+        CAN_SECRETS,
+        CAN_NO_NETWORK,
+        CAN_KNOWN_LAYERS,
+    }
 )
 
 
@@ -222,6 +235,9 @@ class BuildRequest:
     timeout: float | None = None
     """Seconds until the build ends with ``builder-timeout``; None: no end."""
 
+    known: KnownLayers | None = field(default=None, repr=False, compare=False)
+    """What the host has of layers that were made before; None: ask nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
@@ -241,7 +257,12 @@ class BuildResult:
     layer; the new entries' times, and its own, are the request's epoch."""
 
     open: BlobOpener = field(repr=False, compare=False)
-    """One of ``layers``, verified: IntegrityError at the end of other bytes."""
+    """One of ``layers``, verified: IntegrityError at the end of other bytes. NotFoundError
+    for one that :attr:`BuildRequest.known` gave and that was not made again."""
+
+    sources: tuple[tuple[Digest, LayerSource], ...] = ()
+    """DiffIDs of ``layers`` with what they were made of, for the host to remember; a layer
+    may have several."""
 
 
 class Cancel(Protocol):

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -32,7 +33,7 @@ from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
 from envgraph_buildkit.progress import Progress, Redactor
 from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written, write
-from envgraph_buildkit.result import bases_of, result_of
+from envgraph_buildkit.result import bases_of, known_blob, result_of
 from envgraph_buildkit.session import Refusal, Session
 from envgraph_buildkit.solve import Solve
 
@@ -158,7 +159,9 @@ class Run:
             connection,
             {
                 **FileSync(trees, request.epoch).handlers(),
-                **Content(written.by_blobs, bases_of(request), self._blobs).handlers(),
+                **Content(
+                    written.by_blobs, bases_of(request), self._blobs, partial(known_blob, request)
+                ).handlers(),
                 **self._own_handlers(),
             },
             _shared_key(context.root, trees["context"]),

@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -30,11 +30,17 @@ _STAT, _WRITE, _COMMIT = range(3)
 class Content:
     """The blobs of some bases, and a folder for those of the image."""
 
-    def __init__(self, by_blobs: Iterable[Base], known: Iterable[Base], folder: Path) -> None:
+    def __init__(
+        self,
+        by_blobs: Iterable[Base],
+        known: Iterable[Base],
+        folder: Path,
+        is_known: Callable[[Digest], bool] = lambda digest: False,
+    ) -> None:
         """Read each base's manifest, for the sizes of what it names.
 
         ``by_blobs``: bases that BuildKit reads here. ``known``: bases whose layers need not
-        be sent. ``folder``: for what is sent.
+        be sent; ``is_known``: whether another blob need not. ``folder``: for what is sent.
         """
         self._blobs: dict[Digest, tuple[Base, int]] = {}
         for base in by_blobs:
@@ -46,6 +52,7 @@ class Content:
                 self._blobs[Digest(part["digest"])] = (base, int(part["size"]))
         self._known = {layer.descriptor.digest for base in known for layer in base.layers}
         self._folder = folder
+        self._is_known = is_known
 
     def handlers(self) -> dict[str, Any]:
         """For the session."""
@@ -99,7 +106,7 @@ class Content:
         except DigestError:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "a blob without a digest") from None
         path = place_of(self._folder, digest)
-        if digest in self._known or path.exists():
+        if digest in self._known or path.exists() or self._is_known(digest):
             raise Refusal(grpc.StatusCode.ALREADY_EXISTS, f"content {digest}: already exists")
         part_path = self._folder / f"{uuid.uuid4().hex}.part"
         with part_path.open("wb") as target:

@@ -34,6 +34,8 @@ class Exported:
     """Each layer's name, and its DiffID."""
 
     opener: Opener
+    blobs: tuple[Digest | None, ...] = ()
+    """Each layer's blob; None where it has no digest (``docker save``)."""
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -165,8 +167,9 @@ def _of_manifest(opener: Opener, descriptor: Any) -> Exported:
         return _of_index(opener, manifest)
     config = _blob(opener, manifest["config"])
     diff_ids = [Digest(text) for text in json.loads(config)["rootfs"]["diff_ids"] or []]
-    names = [_name(Digest(layer["digest"])) for layer in manifest["layers"] or []]
-    return Exported(config, tuple(zip(names, diff_ids, strict=True)), opener)
+    blobs = [Digest(layer["digest"]) for layer in manifest["layers"] or []]
+    members = zip(map(_name, blobs), diff_ids, strict=True)
+    return Exported(config, tuple(members), opener, tuple(blobs))
 
 
 def _of_docker(opener: Opener) -> Exported:
@@ -176,4 +179,5 @@ def _of_docker(opener: Opener) -> Exported:
     if hashlib.sha256(config).hexdigest() != name:
         raise wrong(f"the config {name} has other bytes")
     diff_ids = [Digest(text) for text in json.loads(config)["rootfs"]["diff_ids"] or []]
-    return Exported(config, tuple(zip(entry["Layers"] or [], diff_ids, strict=True)), opener)
+    members = tuple(zip(entry["Layers"] or [], diff_ids, strict=True))
+    return Exported(config, members, opener, (None,) * len(members))
