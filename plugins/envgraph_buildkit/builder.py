@@ -28,6 +28,7 @@ from envgraph_buildkit.content import Content
 from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
+from envgraph_buildkit.lent import lent
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
 from envgraph_buildkit.progress import Progress, Redactor
@@ -107,19 +108,40 @@ class BuildkitBuilder(Builder):
         connection = self._connected()
         worker = connection.worker()
         _check_platform(request.platform, worker.platforms)
-        written = write(
-            request, whole=worker.whole, network=self._options.network,
-            cache_from=self._options.cache_from, loads=connection.docker,
-        )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
-            self._load(connection, written, folder)
-            with Run(connection, self._context, request, written, on_event, folder) as run:
-                run.solve(self._options, cancel)
+            run = self._run(connection, request, on_event, folder, cancel)
             with run.exported() as exported:
                 result = result_of(exported, request, folder)
             run.spool.unlink(missing_ok=True)
             yield result
+
+    def _run(
+        self,
+        connection: Connection,
+        request: BuildRequest,
+        on_event: Callable[[Event], None],
+        folder: Path,
+        cancel: Cancel,
+    ) -> Run:
+        """The build, done: on what BuildKit has of the base already, where it has it still."""
+        whole = connection.worker().whole
+        own = lent(request, whole=whole)
+        for attempt in (own, None) if own is not None else (None,):
+            asked = request if attempt is None else attempt.request
+            written = write(
+                asked, whole=whole, network=self._options.network,
+                cache_from=self._options.cache_from, loads=connection.docker,
+            )  # fmt: skip
+            self._load(connection, written, folder)
+            try:
+                with Run(connection, self._context, asked, written, on_event, folder) as run:
+                    run.solve(self._options, cancel)
+                return run
+            except BuilderError:
+                if attempt is None or not attempt.asked:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _check_platform(wanted: Platform, offered: tuple[Platform, ...]) -> None:
@@ -146,7 +168,7 @@ class Run:
         self._written = written
         self.spool = folder / "image.tar"
         self._blobs = folder / "blobs"
-        self._blobs.mkdir()
+        self._blobs.mkdir(exist_ok=True)
         self._manifest = ""
         self._context = context
         self._redactor = Redactor()
