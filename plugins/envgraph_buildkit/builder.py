@@ -177,13 +177,14 @@ class Run:
         trees["context"] = (
             Tree((), _nothing) if request.context is None else tree_of(request.context)
         )
+        self._content = Content(
+            written.by_blobs, bases_of(request), self._blobs, partial(known_blob, request)
+        )
         self._session = Session(
             connection,
             {
                 **FileSync(trees, request.epoch).handlers(),
-                **Content(
-                    written.by_blobs, bases_of(request), self._blobs, partial(known_blob, request)
-                ).handlers(),
+                **self._content.handlers(),
                 **self._own_handlers(),
             },
             _shared_key(context.root, trees["context"]),
@@ -195,6 +196,7 @@ class Run:
 
     def __exit__(self, *problem: Any) -> None:
         self._session.__exit__(*problem)
+        self._content.close()
 
     def _own_handlers(self) -> dict[str, Any]:
         return {

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
-from envgraph.api import Base, Digest, DigestError
+from envgraph.api import Base, BlobOpener, Digest, DigestError
 from envgraph.errors import NotFoundError
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.normal import Hashing
@@ -53,6 +55,7 @@ class Content:
         self._known = {layer.descriptor.digest for base in known for layer in base.layers}
         self._folder = folder
         self._is_known = is_known
+        self._opened = _Opened()
 
     def handlers(self) -> dict[str, Any]:
         """For the session."""
@@ -88,14 +91,17 @@ class Content:
         left = min(request.size or size, size - position)
         assert base.open_blob is not None
         try:
-            with base.open_blob(digest) as stream:
-                _skip(stream, position)
+            with self._opened.at(digest, base.open_blob, position) as stream:
                 while left > 0 and (part := stream.read(min(_CHUNK, left))):
                     yield answer(offset=position, data=part)
                     position += len(part)
                     left -= len(part)
         except NotFoundError as error:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"content {digest}: not found") from error
+
+    def close(self) -> None:
+        """Close what is still open for BuildKit's next call."""
+        self._opened.close()
 
     def _write(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         """One blob: STAT, WRITE…, COMMIT; each is answered."""
@@ -131,6 +137,59 @@ class Content:
 def place_of(folder: Path, digest: Digest) -> Path:
     """Where a blob that was sent lies."""
     return folder / str(digest).removeprefix("sha256:")
+
+
+class _Opened:
+    """Blobs that stay open between calls: BuildKit reads a megabyte with each.
+
+    To open a blob may mean to hash or to download it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[Digest, int], tuple[BinaryIO, ExitStack]] = {}
+        self._closed = False
+
+    @contextmanager
+    def at(self, digest: Digest, open_blob: BlobOpener, position: int) -> Iterator[BinaryIO]:
+        """A blob from a position on; it waits for whoever goes on where this one ended."""
+        with self._lock:
+            found = self._waiting.pop((digest, position), None)
+        if found is None:
+            stack = ExitStack()
+            stream = stack.enter_context(open_blob(digest))
+        else:
+            stream, stack = found
+        counted = _Counted(stream, position)
+        with stack:
+            if found is None:
+                _skip(stream, position)
+            yield cast("BinaryIO", counted)
+            with self._lock:
+                place = (digest, counted.position)
+                if not self._closed and place not in self._waiting:
+                    self._waiting[place] = (stream, stack.pop_all())
+
+    def close(self) -> None:
+        """Close all that waits; what is read now is closed when that ends."""
+        with self._lock:
+            self._closed = True
+            left, self._waiting = list(self._waiting.values()), {}
+        for _, stack in left:
+            stack.close()
+
+
+class _Counted:
+    """A stream that knows where it is."""
+
+    def __init__(self, stream: BinaryIO, position: int) -> None:
+        self._stream = stream
+        self.position = position
+
+    def read(self, size: int) -> bytes:
+        part = self._stream.read(size)
+        self.position += len(part)
+        return part
 
 
 def _skip(stream: BinaryIO, count: int) -> None:
