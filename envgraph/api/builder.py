@@ -261,8 +261,9 @@ class BuildResult:
     for one that :attr:`BuildRequest.known` gave and that was not made again."""
 
     sources: tuple[tuple[Digest, LayerSource], ...] = ()
-    """DiffIDs of ``layers`` with what they were made of, for the host to remember; a layer
-    may have several."""
+    """DiffIDs with what those layers were made of, for the host to remember: of ``layers``,
+    and of the base's where the server knows them by something else from now on. A layer may
+    have several."""
 
 
 class Cancel(Protocol):

@@ -41,6 +41,8 @@ class KnownLayers(Protocol):
         ...
 
     def source(self, diff_id: Digest, rule: str) -> Digest | None:
-        """What a layer of the host's was made of by this rule: of several, the one that
-        :attr:`BuildResult.sources` had last. None: not known."""
+        """What a layer of the host's was made of by this rule; None: not known.
+
+        Of several, the one that :attr:`BuildResult.sources` had last.
+        """
         ...

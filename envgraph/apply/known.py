@@ -73,29 +73,33 @@ class StoredLayers:
         with self._lock:
             return self._given.get(diff_id)
 
-    def remember_all(
+    def remember(
         self,
-        layer: Layer,
         sources: Iterable[tuple[Digest, LayerSource]],
-        stored: BaseLayer,
+        layers: Iterable[tuple[BaseLayer, int | None]],
         batch: Transaction,
     ) -> None:
-        """Keep what a layer was made of. That is not in the store: it is named by bare hex.
+        """Keep what layers were made of; their bytes were verified.
 
-        The layer's bytes were verified: :attr:`BaseLayer.diff_id` is theirs.
+        ``layers``: each with the size of its plain tar; None where that is not known, since
+        it is older than this build: then only what it is made of is kept. What a layer was
+        made of is not in the store: it is named by bare hex.
         """
+        sizes = {stored.diff_id: (stored, size) for stored, size in layers}
         for diff_id, source in sources:
-            if diff_id != stored.diff_id or source in self._answered:
+            if diff_id not in sizes or source in self._answered:
                 continue
+            stored, plain_size = sizes[diff_id]
             shared = {"schema": KNOWN_SCHEMA, "builder": self._builder}
             shared["layer"] = str(stored.digest)
-            made: dict[str, object] = {
-                "media_type": stored.media_type,
-                "size": stored.size,
-                "diff_id": stored.diff_id.hex,
-                "plain_size": layer.descriptor.size,
-            }
-            batch.put_action(self._key("layer", source.digest, source.rule), shared | made)
+            if plain_size is not None:
+                made: dict[str, object] = {
+                    "media_type": stored.media_type,
+                    "size": stored.size,
+                    "diff_id": stored.diff_id.hex,
+                    "plain_size": plain_size,
+                }
+                batch.put_action(self._key("layer", source.digest, source.rule), shared | made)
             batch.put_action(
                 self._key("source", stored.diff_id, source.rule),
                 shared | {"source": source.digest.hex},

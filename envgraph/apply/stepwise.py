@@ -298,6 +298,7 @@ class StepMaker:
         chosen, result, known = answer.chosen, answer.result, answer.known
         kept, above = kept_below(result, base, started, chosen)
         layers = list(above)
+        sizes: list[tuple[BaseLayer, int | None]] = [(layer, None) for layer in above]
         new, written = 0, 0
         for layer in result.layers:
             stored = None if known is None else known.given(layer.diff_id)
@@ -307,8 +308,9 @@ class StepMaker:
             else:
                 batch.renew([stored.digest])
             layers.append(stored)
-            if known is not None:
-                known.remember_all(layer, result.sources, stored, batch)
+            sizes.append((stored, layer.descriptor.size))
+        if known is not None:
+            known.remember(result.sources, sizes, batch)
         config = checked_config(result.config, [*base.layers[:kept], *layers], chosen)
         if along and started.config is not None:
             before = self._store.blobs.read(started.config, DOCUMENT_LIMIT)

@@ -89,9 +89,24 @@ def lockfile_path(root: str | Path, name: str) -> Path:
 
 
 def lock_sources(spec: EnvironmentSpec, lockfile: Path) -> tuple[str, ...]:
-    """The files that were locked, relative to the lockfile's folder, for people."""
-    folder = lockfile.parent
-    return tuple(Path(os.path.relpath(name, folder)).as_posix() for name in spec.inputs)
+    """The files that were locked, relative to the lockfile's folder, for people.
+
+    Of folders that are read whole (a build context, what a step copies) the folder alone:
+    a lockfile that people commit need not list what git lists.
+    """
+    folder = os.fspath(lockfile.parent)
+    whole: set[str] = set()
+    if spec.build is not None and spec.build.folder:
+        whole.add(spec.build.folder)
+    for step in spec.docker_steps:
+        whole |= {f"{step.folder}/{item.path}" for item in step.inputs}
+    below = tuple(f"{name.rstrip('/')}/" for name in whole if name in spec.inputs)
+    kept = (
+        name
+        for place, name in enumerate(spec.inputs)
+        if place == 0 or not below or not name.startswith(below)
+    )
+    return tuple(Path(os.path.relpath(name, folder)).as_posix() for name in kept)
 
 
 class LockFinder:

@@ -110,9 +110,9 @@ class BuildkitBuilder(Builder):
         _check_platform(request.platform, worker.platforms)
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
-            run = self._run(connection, request, on_event, folder, cancel)
+            run, own = self._run(connection, request, on_event, folder, cancel)
             with run.exported() as exported:
-                result = result_of(exported, request, folder)
+                result = result_of(exported, request, folder, own=own)
             run.spool.unlink(missing_ok=True)
             yield result
 
@@ -123,8 +123,11 @@ class BuildkitBuilder(Builder):
         on_event: Callable[[Event], None],
         folder: Path,
         cancel: Cancel,
-    ) -> Run:
-        """The build, done: on what BuildKit has of the base already, where it has it still."""
+    ) -> tuple[Run, bool]:
+        """The build, done: on what BuildKit has of the base already, where it has it still.
+
+        And whether BuildKit has the host's own layers now, since it lost what it made.
+        """
         whole = connection.worker().whole
         own = lent(request, whole=whole)
         for attempt in (own, None) if own is not None else (None,):
@@ -137,7 +140,7 @@ class BuildkitBuilder(Builder):
             try:
                 with Run(connection, self._context, asked, written, on_event, folder) as run:
                     run.solve(self._options, cancel)
-                return run
+                return run, own is not None and attempt is None
             except BuilderError:
                 if attempt is None or not attempt.asked:
                     raise

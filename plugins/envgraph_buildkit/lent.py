@@ -57,7 +57,7 @@ class Lent:
     def _lent(request: BuildRequest, layer: Layer) -> Layer:
         assert request.known is not None
         source = request.known.source(layer.diff_id, rule(request.epoch))
-        if source is None:
+        if source is None or source == layer.diff_id:  # it has the host's own
             return layer
         return Layer(Descriptor(OCI_LAYER, source, layer.descriptor.size), source)
 

@@ -69,10 +69,13 @@ class _Members:
         )
 
 
-def result_of(exported: Exported, request: BuildRequest, folder: Path) -> BuildResult:
+def result_of(
+    exported: Exported, request: BuildRequest, folder: Path, *, own: bool = False
+) -> BuildResult:
     """The result; its new layers lie in ``folder``, as long as that is there.
 
-    A layer that the host has is not read: it may not have come.
+    A layer that the host has is not read: it may not have come. ``own``: BuildKit knows the
+    base by the host's own layers now. These are in normal form: each is made of itself.
     """
     members = _Members(exported, request)
     base = _base_of(members, request)
@@ -90,6 +93,9 @@ def result_of(exported: Exported, request: BuildRequest, folder: Path) -> BuildR
             places[digest] = path
         layers.append(layer)
         sources += [(layer.diff_id, source) for source in members.sources(index)]
+    if own and base is not None:
+        itself = [LayerSource(layer.diff_id, rule(request.epoch)) for layer in base.layers]
+        sources += [(source.digest, source) for source in itself]
     kept = [layer.diff_id for layer in base.layers] if base else []
     made = [*kept, *(layer.diff_id for layer in layers)]
     config = _config(json.loads(exported.config), made, below, request.epoch)
