@@ -15,8 +15,8 @@ from pathlib import Path
 from envgraph.testing.base import Base, make_base
 from tests.bench.bench import ROOT, Bench, envgraph, environment
 from tests.bench.measure import Sample, process
-from tests.bench.wire import Wire
 from tests.counting import methods
+from tests.wire import Wire
 
 FILES = 2_000
 FILE_BYTES = 51_000

@@ -20,8 +20,8 @@ from tests.bench.builder_desk import (
     make_places,
 )
 from tests.bench.measure import Contender, Sample, Table, process, race
-from tests.bench.wire import Wire
 from tests.daemons import current_client, current_docker, dockerd
+from tests.wire import Wire
 
 ENVGRAPH = "envgraph apply"
 PLAN = "envgraph plan"
