@@ -54,10 +54,15 @@ class Wire:
             outer.connect(self._target)
             with self._lock:
                 self._seen.connections += 1
+            open_ways = [2]
             for source, target, up in ((inner, outer, True), (outer, inner, False)):
-                threading.Thread(target=self._carry, args=(source, target, up), daemon=True).start()
+                threading.Thread(
+                    target=self._carry, args=(source, target, up, open_ways), daemon=True
+                ).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket, up: bool) -> None:
+    def _carry(
+        self, source: socket.socket, target: socket.socket, up: bool, open_ways: list[int]
+    ) -> None:
         with suppress(OSError):
             while part := source.recv(_CHUNK):
                 with self._lock:
@@ -68,6 +73,12 @@ class Wire:
                 target.sendall(part)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+        with self._lock:
+            open_ways[0] -= 1
+            last = not open_ways[0]
+        if last:
+            source.close()
+            target.close()
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
