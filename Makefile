@@ -4,6 +4,7 @@
 #   make test      the whole test suite
 #   make check     formatting, lint, types, import contracts, then the tests
 #   make bench     envgraph beside its rivals; BENCH="--quick" for small sizes
+#   make fuzz      every parser under atheris, FUZZ_SECONDS=60 each; FUZZ="tar conda" for some
 #   make golden    rewrite the golden files (never in CI), then look at the diff
 #   make clean     remove what these targets made
 #
@@ -17,6 +18,8 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
 PROBE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 TESTS ?=
 BENCH ?=
+FUZZ ?=
+FUZZ_SECONDS ?= 60
 
 # pip, pytest and the tools must not depend on a home folder that may be read-only or missing.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,7 +27,7 @@ export PIP_NO_INPUT := 1
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help venv demo test lint check bench golden requirements clean
+.PHONY: help venv demo test lint check bench fuzz golden requirements clean
 .DEFAULT_GOAL := help
 
 help:
@@ -74,6 +77,15 @@ lint check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+# Atheris is not among the pinned tools: it has no wheel for every Python.
+fuzz: $(STAMP)
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet "atheris>=3,<4"
+	@for name in $(or $(FUZZ),$$($(BIN)/python -c "from tests.fuzz.targets import TARGETS; print(*TARGETS)")); do \
+	  echo "$$name"; \
+	  $(BIN)/python -m tests.fuzz.fuzz $$name -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -verbosity=0 \
+	    || exit 1; \
+	done
 
 golden: $(STAMP)
 	$(BIN)/python -m pytest tests/golden tests/cli --rewrite-golden

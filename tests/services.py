@@ -23,6 +23,7 @@ import pytest
 import envgraph.testing.channel
 from envgraph.testing.channel import PLACEHOLDER, ChannelMaker, File, Link, make_package
 from envgraph.testing.channel.cpython import find_python
+from envgraph.testing.channel.libraries import machine_state
 
 REQUIRE_SERVICES = "ENVGRAPH_REQUIRE_SERVICES"
 TEST_CACHE = "ENVGRAPH_TEST_CACHE"
@@ -119,10 +120,11 @@ def make_demo_channel(folder: Path) -> Channel:
 def make_real_channel(cache: Path) -> Channel:
     """This machine's CPython and wheels, made once per cache folder, Python and recipe.
 
-    Wheels come from the user's pip index: without one the test is :func:`missing`.
+    It is made anew when the system's libraries were upgraded. Wheels come from the user's
+    pip index: without one the test is :func:`missing`.
     """
     python = find_python()
-    recipe = hashlib.sha256(repr((NEWEST, OLDER, python)).encode())
+    recipe = hashlib.sha256(repr((NEWEST, OLDER, python, machine_state())).encode())
     sources = Path(envgraph.testing.channel.__file__).parent
     for source in sorted(sources.glob("*.py")):
         recipe.update(source.read_bytes())

@@ -11,7 +11,7 @@ What a builder must do, whatever it is made of, is written down as tests:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, Protocol
@@ -58,6 +58,7 @@ class BuilderError(BuildError):
     """A builder could not, or would not, do it.
 
     ``retryable``: the same call may succeed later, or with another builder of the same kind.
+    ``retry_after``: seconds that the server asked to be left alone for, if it did.
 
     Codes: ``step-failed`` (an instruction failed: ``instruction`` counts from 0 in the
     request's steps and is None where that is not known, ``status`` is its exit code,
@@ -80,6 +81,7 @@ class BuilderError(BuildError):
         source: SourceLocation | None = None,
         hint: str = "",
         retryable: bool = False,
+        retry_after: float | None = None,
         instruction: int | None = None,
         status: int | None = None,
         output: str = "",
@@ -87,6 +89,7 @@ class BuilderError(BuildError):
         """One diagnostic, and what programs ask of a failed step."""
         super().__init__(summary, code=code, detail=detail, source=source, hint=hint)
         self.retryable = retryable
+        self.retry_after = retry_after
         self.instruction = instruction
         self.status = status
         self.output = output
@@ -238,6 +241,10 @@ class BuildRequest:
     known: KnownLayers | None = field(default=None, repr=False, compare=False)
     """What the host has of layers that were made before; None: ask nothing."""
 
+    affinity: str = field(default="", compare=False)
+    """Equal for requests that share steps or files, so that who has several servers sends them
+    to the same one. It says nothing of what is built."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
@@ -336,3 +343,8 @@ class BuilderPlugin:
     connects: Callable[[Any], bool] = lambda options: True
     """Whether a builder of these options opens connections beyond this machine's unix
     sockets, which ``--offline`` forbids."""
+
+    servers: Callable[[Any, bool], Sequence[Any]] = lambda options, connect: (options,)
+    """The options of each server that these name, where they can name several: the host opens
+    each as a builder of its own, spreads requests over them by their ``affinity``, and goes
+    on with another one when one is down. Only with ``connect`` a name service may be asked."""

@@ -153,6 +153,7 @@ class Applier:
             diagnostics=(
                 *remarks,
                 *builder.remarks,
+                *(() if self._builders is None else self._builders.remarks()),
                 *link_script_warnings(plan.graph, builder.link_scripts),
             ),
             interrupted=outcome.interrupted or pushed.interrupted,
@@ -211,6 +212,7 @@ class Applier:
                         builder.settle,
                         self._on_event,
                         apart=lambda node: node.kind in BUILT_KINDS,
+                        on_interrupt=builder.halt.set,
                     )
                     generations = graph.generations(wanted)
                     self._lacking = self._no_builder(graph, nodes)

@@ -27,7 +27,7 @@ from envgraph.image.fixedlayers import write_root_layer
 from envgraph.image.group import write_group
 from envgraph.image.manifest import Descriptor, image_index
 from envgraph.image.nodes import layer_title, package_options
-from envgraph.image.steps import on_built
+from envgraph.image.steps import BUILT_KINDS, on_built
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
@@ -59,6 +59,9 @@ class NodeBuilder:
     ) -> None:
         """Bind the parts; opens nothing."""
         self._cancel = threading.Event()
+        self.halt = threading.Event()
+        """Set, nothing is tried again: what runs may end, and nothing new begins."""
+
         self._builders = builders
         self._bases = bases
         self._store = store
@@ -87,6 +90,7 @@ class NodeBuilder:
     def close(self) -> None:
         """Drop what was not settled, and end what a builder still runs."""
         self._cancel.set()
+        self.halt.set()
         self._batches.close()
 
     @property
@@ -136,6 +140,9 @@ class NodeBuilder:
         maker = makers.get(node.kind)
         if maker is None:
             raise BuildError(f"nothing here builds a {node.kind}", code="no-builder")
+        if node.kind in BUILT_KINDS:
+            maker(node)  # into a batch of its own: who waits for it shall see it at once
+            return
         with self._batches.writing():
             maker(node)
 
@@ -230,6 +237,7 @@ class NodeBuilder:
         """A docker step or a build context: made by a builder."""
         if self._builders is None:
             raise BuildError(f"no builder was given for {node.name}", code="no-builder")
+        from envgraph.apply.alone import alone
         from envgraph.apply.stepwise import StepMaker
 
         maker = StepMaker(
@@ -240,8 +248,16 @@ class NodeBuilder:
             offline=self._offline,
             on_event=self._on_event,
             cancel=self._cancel,
+            halt=self.halt,
         )
-        made = maker.make(node, self._users[node.key], self.observer, self._batch)
+        with alone(self._store, node, self._cancel, self._on_event):
+            self.observer.look_again()
+            if self.observer.built(node.key) is not None:
+                return  # by another apply, since this one was planned
+            with self._store.transaction() as batch:
+                made = maker.make(node, self._users[node.key], self.observer, batch)
+                batch.commit()
+            self.observer.look_again()
         with self._lock:
             self.layers_built += made.layers
             self.bytes_written += made.bytes

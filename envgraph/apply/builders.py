@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from envgraph.api.builder import Builder, BuilderError, BuilderPlugin, Capabilities
+from envgraph.api.builder import (
+    Builder,
+    BuilderError,
+    BuilderPlugin,
+    BuildRequest,
+    BuildResult,
+    Cancel,
+    Capabilities,
+)
+from envgraph.api.events import Event
 from envgraph.api.registry import PluginContext
+from envgraph.apply.executor import ParallelMap
+from envgraph.apply.pool import Pool
+from envgraph.apply.servers import Server
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
 from envgraph.model.config import Provider, WorkspaceConfig
 
@@ -25,12 +37,29 @@ _TIMEOUT: Final = "timeout"
 
 @dataclass(frozen=True, slots=True)
 class ChosenBuilder:
-    """A builder that answered. ``why`` says why it is this one, in half a sentence."""
+    """A builder that answered. ``why`` says why it is this one, in half a sentence.
+
+    ``builder`` is the whole :class:`Pool`, or the one of its servers that built something.
+    """
 
     name: str
     builder: Builder
     capabilities: Capabilities
     why: str
+
+    @contextmanager
+    def run(
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel, halt: Cancel
+    ) -> Iterator[tuple[ChosenBuilder, BuildResult]]:
+        """Build on whichever server; see :meth:`Pool.run`."""
+        assert isinstance(self.builder, Pool)
+        with self.builder.run(request, on_event, cancel, halt) as (server, result):
+            yield replace(self, builder=server.builder, capabilities=server.ask()), result
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The servers behind it."""
+        return self.builder.servers if isinstance(self.builder, Pool) else ()
 
     @property
     def title(self) -> str:
@@ -111,26 +140,68 @@ class Builders:
 
         given = {k: v for k, v in provider.options.items() if k != _TIMEOUT}
         options: Any = options_of(plugin, Provider(provider.type, given), "builder")
-        if self._offline and plugin.connects(options):
-            raise BuilderError(
-                f"{plugin.name} would be reached over a network, and --offline opens no connection",
-                code="offline",
-                hint="name a unix socket, or build without --offline",
-            )
         context = PluginContext(
             self._config.root, self._plugins().credentials, self._config.secrets
         )
         with isolated(f"a builder of type {plugin.name} cannot be opened"), ExitStack() as stack:
-            builder = stack.enter_context(plugin.open(options, context))
-            found = ChosenBuilder(plugin.name, builder, builder.capabilities(), why)
+            servers = []
+            for each in plugin.servers(options, not self._offline):
+                if self._offline and plugin.connects(each):
+                    builder: Builder = Absent(plugin.name, each)
+                else:
+                    builder = stack.enter_context(plugin.open(each, context))
+                servers.append(Server(builder, builder.title))
+            pool = Pool(plugin.name, servers)
+            pool.ask(ParallelMap(len(servers)))
+            found = ChosenBuilder(plugin.name, pool, pool.capabilities(), why)
             self._stack.enter_context(stack.pop_all())
         return found
+
+    def remarks(self) -> tuple[Diagnostic, ...]:
+        """What the user should know of servers that went away while they built."""
+        with self._lock:
+            answer = self._answer
+        if not isinstance(answer, ChosenBuilder) or not isinstance(answer.builder, Pool):
+            return ()
+        return answer.builder.remarks()
+
+
+class Absent(Builder):
+    """A builder that is not opened, since it would be reached over a network."""
+
+    def __init__(self, name: str, options: object) -> None:
+        """``options`` may have an address to show."""
+        self._title = " at ".join(filter(None, (name, str(getattr(options, "address", "")))))
+
+    @property
+    def title(self) -> str:
+        """As that of the builder."""
+        return self._title
+
+    def capabilities(self) -> Capabilities:
+        """Always BuilderError ``offline``."""
+        raise BuilderError(
+            f"{self._title} would be reached over a network, and --offline opens no connection",
+            code="offline",
+            hint="name a unix socket, or build without --offline",
+        )
+
+    def build(
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel
+    ) -> AbstractContextManager[BuildResult]:
+        """Never comes to it."""
+        raise NotImplementedError
 
 
 def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> PlatformError:
     """The one error where no builder is there: everything that was tried, and why not."""
     found = list(tried)
-    lines = [f"{name}: {d.summary}" for name, error in found for d in error.diagnostics]
+    lines = [
+        line
+        for name, error in found
+        for d in error.diagnostics
+        for line in (f"{name}: {d.summary}", *(f"  {more}" for more in d.detail.splitlines()))
+    ]
     hints = [d.hint for _, error in found for d in error.diagnostics if d.hint]
     return PlatformError(
         f"the builder {found[0][0]} cannot be used"
@@ -170,6 +241,10 @@ def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diag
             hint=first.hint,
             severity="warning",
         )
+    servers = chosen.servers
     return Diagnostic(
-        "builder", f"{needs} ({who}): {chosen.title}, since {chosen.why}", severity="info"
+        "builder",
+        f"{needs} ({who}): {chosen.title}, since {chosen.why}",
+        "\n".join(server.describe() for server in servers) if len(servers) > 1 else "",
+        severity="warning" if any(server.error is not None for server in servers) else "info",
     )

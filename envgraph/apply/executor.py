@@ -66,6 +66,7 @@ class Executor:
         *,
         batch_bytes: int = 256 << 20,
         apart: Callable[[Node], bool] = lambda node: False,
+        on_interrupt: Callable[[], None] = lambda: None,
     ) -> None:
         """Bind; no thread is started yet.
 
@@ -73,8 +74,10 @@ class Executor:
         after each generation; else after every few nodes while others run, with True
         when ``batch_bytes`` of input were worked on. ``on_event`` may be called from
         any thread: see :func:`one_at_a_time`. A node that is ``apart`` fails alone: only
-        what stands on it is skipped.
+        what stands on it is skipped. ``on_interrupt`` is called once after the first
+        Ctrl-C, in the calling thread: what only waits may end then.
         """
+        self._on_interrupt = on_interrupt
         self._apart = apart
         self._parallelism = max(1, parallelism)
         self._work = work
@@ -146,6 +149,7 @@ class Executor:
             finished, _ = wait(running, timeout=_LISTEN, return_when=FIRST_COMPLETED)
             if outcome.interrupted and not told:
                 told = True
+                self._on_interrupt()
                 self.emit(Event("message", text="interrupted: finishing the running steps"))
             for future in finished:
                 node = running.pop(future)

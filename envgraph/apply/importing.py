@@ -27,7 +27,7 @@ from envgraph.interchange.imports.assemble import (
     named_channels,
     written_text,
 )
-from envgraph.interchange.imports.complete import Completed, Completer
+from envgraph.interchange.imports.complete import Completed, Completer, told_once
 from envgraph.interchange.imports.foreign import ForeignLock, ForeignPackage
 from envgraph.interchange.imports.read import read_foreign
 from envgraph.interchange.imports.roots import (
@@ -296,7 +296,7 @@ class Importer:
             done = ParallelMap(_PARALLEL)(one, packages)
         wrong = [item for item in done if isinstance(item, EnvgraphError)]
         if wrong:
-            raise type(wrong[-1])(d for error in wrong for d in error.diagnostics)
+            raise type(wrong[-1])(told_once(d for error in wrong for d in error.diagnostics))
         good = [item for item in done if isinstance(item, Completed)]
         marked = [replace(c, package=replace(c.package, direct=direct)) for c in good]
         return sorted(marked, key=lambda c: (c.package.manager, c.package.name))

@@ -31,6 +31,7 @@ from envgraph.api.builder import (
     Steps,
 )
 from envgraph.api.events import Event
+from envgraph.apply.affinity import affinity_of
 from envgraph.apply.answers import (
     checked_config,
     explained,
@@ -104,8 +105,9 @@ class StepMaker:
         offline: bool,
         on_event: Callable[[Event], None],
         cancel: Cancel,
+        halt: Cancel,
     ) -> None:
-        """Bind the parts; opens nothing."""
+        """Bind the parts; opens nothing. With ``halt`` nothing is tried again."""
         self._store = store
         self._config = config
         self._builders = builders
@@ -113,6 +115,7 @@ class StepMaker:
         self._offline = offline
         self._on_event = on_event
         self._cancel = cancel
+        self._halt = halt
 
     def make(
         self, node: Node, subject: Subject, observer: Observer, batch: Transaction
@@ -153,6 +156,7 @@ class StepMaker:
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
+            affinity=affinity_of(self._config, subject),
         )
         started = below or subject.lock.base
         with self._run(node, request, redactor, step) as answer:
@@ -180,6 +184,7 @@ class StepMaker:
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
+            affinity=affinity_of(self._config, subject),
         )
         with self._run(node, request, redactor, build) as answer:
             return self._keep(node, answer, lock.base, lock.base, 0, batch)
@@ -271,8 +276,8 @@ class StepMaker:
             self._on_event(Event("message", str(node.key), node.kind, node.name, text=text))
 
         try:
-            with chosen.builder.build(request, on_event, self._cancel) as result:
-                yield _Answer(chosen, result, known)
+            with chosen.run(request, on_event, self._cancel, self._halt) as (server, result):
+                yield _Answer(server, result, known)
         except BuilderError as error:
             raise explained(error, node, where, redactor) from error
 

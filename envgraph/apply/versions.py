@@ -30,10 +30,13 @@ from envgraph_store import Digest, Store
 if TYPE_CHECKING:
     from envgraph.apply.changes import Changes
     from envgraph.apply.clone import Clone
+    from envgraph.diff.pictures import PictureDiff, PictureWhy
     from envgraph.diff.versions import VersionDiff
     from envgraph.diff.why import Why
     from envgraph.history.sides import Sides
     from envgraph.history.timeline import Entry
+    from envgraph.lock.registry_bases import RegistryBases
+    from envgraph.registry.remotes import Remotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,19 @@ class Versions:
         find: Callable[[str], VersionRecord],
         alone: Callable[[str], AbstractContextManager[None]],
         now: Callable[[], datetime],
+        bases: Callable[[], RegistryBases],
+        remotes: Callable[[], Remotes],
+        elsewhere: Callable[[str], Versions],
     ) -> None:
         """Bind; reads nothing.
 
         ``find`` finds a version by its reference, in registries too; ``alone`` excludes
-        every other writer of the workspace.
+        every other writer of the workspace; ``elsewhere`` opens the versions of the
+        workspace in another folder.
         """
+        self._bases = bases
+        self._remotes = remotes
+        self._elsewhere = elsewhere
         self._config = config
         self._store = store
         self._find = find
@@ -147,26 +157,43 @@ class Versions:
 
     # -- comparing -------------------------------------------------------
 
-    def diff(self, one: str, two: str, *, platform: str | None = None) -> VersionDiff:
-        """What differs between two versions or lockfiles, in packages, base and all else.
+    def diff(self, one: str, two: str, *, platform: str | None = None) -> VersionDiff | PictureDiff:
+        """What differs between two versions, lockfiles or images, in packages, base and all else.
 
+        See :mod:`envgraph.history.sides` for what can be named. Where one of them is an
+        image of which no lock is known, what images say of themselves is compared.
         NotFoundError for one that is not there, or where they have no platform in common.
         """
-        from envgraph.diff.versions import compare_versions
+        from envgraph.diff.pictures import compare_pictures
+        from envgraph.diff.versions import Side, compare_versions
 
-        return compare_versions(*self._sides().pair(one, two, platform))
+        before, after = self.sides.pair(one, two, platform)
+        if isinstance(before, Side) and isinstance(after, Side):
+            return compare_versions(before, after)
+        assert not isinstance(before, Side)
+        assert not isinstance(after, Side)
+        return compare_pictures(before, after)
 
-    def why(self, one: str, two: str | None = None, *, platform: str | None = None) -> Why:
+    def why(
+        self, one: str, two: str | None = None, *, platform: str | None = None
+    ) -> Why | PictureWhy:
         """The smallest sets of inputs that make two versions differ, and what the second costs.
 
         Without ``two``: ``one`` beside what it was made from, or else the version before it.
         NotFoundError when there is none, or one of them is not there.
         """
         from envgraph.apply.why import explain_sides
+        from envgraph.diff.pictures import explain_pictures
+        from envgraph.diff.versions import Side
 
-        sides = self._sides()
+        sides = self.sides
         if two is not None:
-            return explain_sides(self._config, *sides.pair(one, two, platform))
+            before, after = sides.pair(one, two, platform)
+            if isinstance(before, Side) and isinstance(after, Side):
+                return explain_sides(self._config, before, after)
+            assert not isinstance(before, Side)
+            assert not isinstance(after, Side)
+            return explain_pictures(before, after)
         record = self._find(one)
         return explain_sides(self._config, *sides.of_records(self._before(record), record))
 
@@ -311,10 +338,20 @@ class Versions:
 
         return Changes(self._config, self._store, name, self._now())
 
-    def _sides(self) -> Sides:
+    @property
+    def sides(self) -> Sides:
+        """What can be compared, as this workspace sees it."""
         from envgraph.history.sides import Sides
 
-        return Sides(self._store, self._config.id, str(self._config.root), self._find)
+        return Sides(
+            self._store,
+            self._config.id,
+            str(self._config.root),
+            self._find,
+            bases=self._bases,
+            remotes=self._remotes,
+            elsewhere=lambda folder: self._elsewhere(folder).sides,
+        )
 
 
 def _top(store: Store, state: EnvironmentState) -> list[Listing]:

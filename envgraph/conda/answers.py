@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -37,13 +38,12 @@ def retry_after(text: str | None) -> float | None:
     """Seconds to wait, from a number or a date; None when the header says neither."""
     if not text:
         return None
-    if text.strip().isdigit():
-        return float(text)
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", text, re.ASCII):
+        return float(int(text))
     try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
         return None
-    return moment.timestamp() - time.time()
 
 
 def describe(error: Exception) -> str:

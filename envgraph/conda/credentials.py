@@ -168,9 +168,12 @@ def recorded(url: str) -> str:
     >>> recorded("https://host/t/${TOKEN}/channel")
     'https://host/t/${TOKEN}/channel'
     """
-    if not has_reference(url):
+    try:
+        parts = urlsplit(url) if has_reference(url) else None
+    except ValueError:
+        parts = None
+    if parts is None:
         return clean(url)
-    parts = urlsplit(url)
     info, _, host = parts.netloc.rpartition("@")
     kept = info if info and all(_REFERENCE.fullmatch(part) for part in info.split(":")) else ""
     path = _TOKEN.sub(

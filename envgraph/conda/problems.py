@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from envgraph.conda import credentials
 from envgraph.conda.channels import ChannelSource
+from envgraph.conda.request import SolveRequest
 from envgraph.errors import Diagnostic, EnvgraphError, FetchError, ResolveError, SourceLocation
 
 if TYPE_CHECKING:
     from rattler import Gateway
 
     from envgraph.conda.records import Candidate
-    from envgraph.conda.solve import SolveRequest
 
 _MISSING: Final = re.compile(
     r"No candidates were found for (\S+)|(\w[\w.-]*) [^\n]*?, for which no candidates were found"

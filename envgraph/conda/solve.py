@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,30 +18,13 @@ from envgraph.conda import problems
 from envgraph.conda.channels import ChannelSource, require_offline
 from envgraph.conda.gateway import Gateways, run_async, subdirs, virtual_packages
 from envgraph.conda.records import Candidate, candidate_of, repodata_record
+from envgraph.conda.request import SolveRequest
 from envgraph.conda.specs import ParsedSpec
 from envgraph.errors import Diagnostic
 from envgraph.model.locked import LockedPackage
 
 if TYPE_CHECKING:
     from rattler import Gateway
-
-
-@dataclass(frozen=True, slots=True)
-class SolveRequest:
-    """Everything that an answer may depend on.
-
-    ``virtual_packages`` maps a name to ``version`` or ``version=build`` and is the
-    whole set. ``pinned`` must not change, ``preferred`` are kept where possible.
-    ``exclude_newer`` must carry a time zone; packages indexed later do not exist.
-    """
-
-    specs: tuple[ParsedSpec, ...]
-    channels: tuple[ChannelSource, ...]
-    platform: str
-    virtual_packages: Mapping[str, str]
-    pinned: tuple[LockedPackage, ...] = ()
-    preferred: tuple[LockedPackage, ...] = ()
-    exclude_newer: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

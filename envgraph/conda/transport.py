@@ -220,7 +220,7 @@ class Transport:
     def _read(self, response: urllib3.BaseHTTPResponse, download: Download, where: str) -> None:
         started, mark = self.clock(), download.received
         length = response.headers.get("Content-Length", "")
-        if length.isdigit():
+        if length.isdecimal():
             promised = int(length) + (download.received if not download.skip else 0)
             if download.size is not None and promised != download.size:
                 raise IntegrityError(
@@ -306,7 +306,7 @@ def _check_range(text: str, download: Download) -> None:
     first, _, _last = span.partition("-")
     download.skip = 0
     wrong_total = (
-        total not in ("*", "") and total.isdigit() and download.size not in (None, int(total))
+        total not in ("*", "") and total.isdecimal() and download.size not in (None, int(total))
     )
     if unit != "bytes" or first != str(download.received) or wrong_total:
         raise _Failure(f"the server continued at {text!r}, not at {download.received}", False)

@@ -62,9 +62,12 @@ def _major(version: str) -> tuple[str, str]:
 
 
 def compare_packages(
-    before: Iterable[LockedPackage], after: Iterable[LockedPackage]
+    before: Iterable[LockedPackage], after: Iterable[LockedPackage], *, exact: bool = True
 ) -> tuple[PackageChange, ...]:
-    """Every package whose identity differs, sorted: direct ones first, then by name."""
+    """Every package whose identity differs, sorted: direct ones first, then by name.
+
+    Without ``exact`` version and build tell: of what an image says no hash is known.
+    """
     old = {(p.manager, p.name): p for p in before}
     new = {(p.manager, p.name): p for p in after}
     changes = [
@@ -74,6 +77,10 @@ def compare_packages(
     changed = [
         c
         for c in changes
-        if c.before is None or c.after is None or c.before.identity() != c.after.identity()
+        if c.before is None or c.after is None or _what(c.before, exact) != _what(c.after, exact)
     ]
     return tuple(sorted(changed, key=lambda c: (not c.direct, c.name, c.manager)))
+
+
+def _what(package: LockedPackage, exact: bool) -> object:
+    return package.identity() if exact else (package.version, package.build)

@@ -109,7 +109,7 @@ def _end(file: BinaryIO, length: int) -> tuple[int, int, int]:
         if len(locator) < _LOCATOR.size or locator[:4] != b"PK\x06\x07":
             raise ArchiveError(Reason.MALFORMED, "the zip64 directory is missing")
         at64 = _LOCATOR.unpack(locator)[2]
-        file.seek(at64)
+        _seek(file, at64)
         record = _read(file, _END64.size)
         if len(record) < _END64.size or record[:4] != b"PK\x06\x06":
             raise ArchiveError(Reason.MALFORMED, "the zip64 directory is garbage")
@@ -180,7 +180,7 @@ def _wide(extra: bytes, values: tuple[int, int, int], name: bytes) -> tuple[int,
 
 def _local(file: BinaryIO, entry: _Entry) -> tuple[ZipMember, int]:
     """The member, if its local header agrees, and the end of all that belongs to it."""
-    file.seek(entry.header)
+    _seek(file, entry.header)
     fixed = _read(file, _LOCAL.size)
     if len(fixed) < _LOCAL.size or fixed[:4] != b"PK\x03\x04":
         raise ArchiveError(Reason.MALFORMED, "has no local header", entry=entry.name)
@@ -207,7 +207,7 @@ def _local(file: BinaryIO, entry: _Entry) -> tuple[ZipMember, int]:
 
 def _descriptor(file: BinaryIO, at: int, entry: _Entry) -> int:
     """Length of the data descriptor behind a member that was written as a stream."""
-    file.seek(at)
+    _seek(file, at)
     data = _read(file, 24)
     for layout in ("<4sLLL", "<4sLQQ", "<LLL", "<LQQ"):
         length = struct.calcsize(layout)
@@ -221,6 +221,13 @@ def _descriptor(file: BinaryIO, at: int, entry: _Entry) -> int:
         if values == (entry.crc, entry.stored, entry.size):
             return length
     raise ArchiveError(Reason.MALFORMED, "its data descriptor is wrong", entry=entry.name)
+
+
+def _seek(file: BinaryIO, place: int) -> None:
+    """Go where the archive says; it may say any 64 bits, which no file holds."""
+    if place >> 62:
+        raise ArchiveError(Reason.MALFORMED, "it points behind the end of every file")
+    file.seek(place)
 
 
 def _read(file: BinaryIO, count: int) -> bytes:

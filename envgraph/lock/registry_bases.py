@@ -33,7 +33,14 @@ from envgraph.lock.repositories import (
     not_there,
 )
 from envgraph.model.locked import BaseLayer, LockedBase
-from envgraph.model.oci import Descriptor, Index, NotAnImageError, Platform, read_document
+from envgraph.model.oci import (
+    Descriptor,
+    Index,
+    NotAnImageError,
+    Platform,
+    read_config,
+    read_document,
+)
 from envgraph.model.reference import RegistryReference, parse_registry_reference
 from envgraph_store.digest import Digest, DigestError
 
@@ -83,6 +90,17 @@ class RegistryBases:
                 index, found = meant.digest, _choose(place, document, platform)
             image = read_image(place, found, str(reference), platform, _PLATFORM_HINT)
         return _as_resolved(place, image, replace(image.locked, index=index))
+
+    def offered(self, reference: RegistryReference) -> tuple[Platform, ...]:
+        """The platforms of the images that the reference means now; the errors of `resolve`."""
+        meant = self._once(("meant", reference), lambda: self._ask(reference))
+        with self._asking(reference) as place:
+            what = f"{place.title}: {meant.digest}"
+            document = read_document(meant.data, meant.media_type, what)
+            if isinstance(document, Index):
+                leaves = manifests_below(place, document.manifests)
+                return tuple(leaf.platform for leaf in leaves if leaf.platform is not None)
+            return (read_config(place.document(document.config), f"{what}: config").platform,)
 
     def _ask(self, reference: RegistryReference) -> ManifestBytes:
         with self._asking(reference) as place:

@@ -12,7 +12,8 @@ from pathlib import Path
 from envgraph.conda.channels import channel_sources
 from envgraph.conda.gateway import Gateways
 from envgraph.conda.logins import Logins
-from envgraph.conda.solve import SolveAnswer, SolveRequest, solve, solver_version
+from envgraph.conda.request import SolveRequest
+from envgraph.conda.solve import SolveAnswer, solve, solver_version
 from envgraph.conda.specs import parse_requirements
 from envgraph.conda.transport import Transport
 from envgraph.errors import Diagnostic, InputError, ResolveError

@@ -91,6 +91,11 @@ def oci_platform(platform: str) -> Platform | None:
     return _PLATFORMS.get(platform)
 
 
+def conda_platform(platform: Platform) -> str | None:
+    """The conda platform of an OCI platform; None if it has none."""
+    return next((name for name, p in _PLATFORMS.items() if same_platform(p, platform)), None)
+
+
 def same_platform(wanted: Platform, offered: Platform) -> bool:
     """Whether an image for ``offered`` is one for ``wanted`` (arm64 and arm64/v8 are one)."""
     default = _DEFAULT_VARIANTS.get(wanted.architecture, "")

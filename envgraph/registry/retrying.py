@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn, TypeVar
 
+from envgraph.api.builder import BuilderError
 from envgraph.api.registry import BlobSource, ManifestBytes, RegistryError, Repository
 from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
 from envgraph.model.oci import Descriptor
@@ -41,10 +42,10 @@ class Policy:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def wait(self, attempt: int, error: RegistryError) -> None:
+    def wait(self, attempt: int, error: RegistryError | BuilderError) -> None:
         """Pause after the failed try number ``attempt`` (from 1); raise when it was the last.
 
-        A registry that asks for more than the longest pause is not waited for.
+        A server that asks for more than the longest pause is not waited for.
         """
         pause = self.pause * 2 ** (attempt - 1)
         if error.retry_after is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from envgraph.errors import InputError, UsageError
@@ -20,7 +21,7 @@ class Environments:
 
     def create_or_update(
         self,
-        environment: Environment,
+        environment: Environment | EnvironmentVersion,
         *,
         progress: Progress | None = None,
         parallelism: int | None = None,
@@ -32,6 +33,9 @@ class Environments:
         ``locks/<name>.conda-lock.yml`` of the workspace (commit it), and are found again
         there. A file of the workspace that has the same name makes its own version when it
         is applied.
+
+        A version that was fetched may be given back with another description and other
+        tags (``dataclasses.replace(env, tags={…})``): these change, and nothing else can.
 
         Raises InputError with every problem, each with its field; ResolveError,
         FetchError, OfflineError, BuildError, LockedError as they come. Nothing is
@@ -48,6 +52,8 @@ class Environments:
         >>> [package.name for package in env.packages]
         ['python']
         """
+        if isinstance(environment, EnvironmentVersion):
+            return self._described(environment)
         loaded = self._load(environment)
         with self._room.bound() as binding:
             plan = binding.plan(loaded=loaded)
@@ -65,6 +71,25 @@ class Environments:
                 version = change.version
             record = binding.find(f"{change.target.name}:{version}")
             return self._room.version(binding, record)
+
+    def _described(self, wanted: EnvironmentVersion) -> EnvironmentVersion:
+        registered = self.get(wanted.name, version=wanted.version)
+        now = dataclasses.replace(
+            wanted,
+            description=registered.description,
+            tags=registered.tags,
+            labels=registered.labels,
+            archived=registered.archived,
+        )
+        if now != registered:
+            raise UsageError(
+                f"{wanted.reference} is registered, and only its description and tags may change",
+                hint="make an Environment of what shall be new: it is the next version",
+            )
+        tags = {str(key): str(value) for key, value in wanted.tags.items()}
+        with self._room.bound() as binding:
+            binding.versions.describe(wanted.reference, wanted.description, tags)
+        return self.get(wanted.name, version=wanted.version)
 
     def _load(self, environment: Environment) -> Loaded:
         from envgraph.spec.values import load_values
@@ -151,6 +176,21 @@ class Environments:
         """
         with self._room.bound() as binding:
             binding.versions.label(_reference(name, version, None), label)
+
+    def delete(self, name: str, version: str | int) -> None:
+        """Delete a version; the history keeps that it was, with its definition and locks.
+
+        NotFoundError where it is not there; EnvgraphError ``label-in-use`` while a label
+        means it.
+
+        >>> ws = Workspace.open(".")
+        >>> env = ws.environments.create_or_update(Environment(name="mistake", image="scratch"))
+        >>> ws.environments.delete("mistake", env.version)
+        >>> [env.name for env in ws.environments.list()]
+        ['train']
+        """
+        with self._room.bound() as binding:
+            binding.versions.delete(_reference(name, version, None))
 
     def share(self, name: str, version: str | int, *, registry: str) -> EnvironmentVersion:
         """Push a version and name it in a registry's catalogue, for other workspaces.

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Final
+
+ROWS: Final = 100
+"""As many of a long list as somebody reads in a notebook."""
 
 
 def table(
@@ -28,6 +32,11 @@ def table(
     if note:
         parts.append(f"<p>{escape(note)}</p>")
     return "".join(parts)
+
+
+def left_out(count: int, what: str) -> str:
+    """The line under a table that shows only its first :data:`ROWS`; else nothing."""
+    return f"and {count - ROWS:,} more {what}" if count > ROWS else ""
 
 
 def text_of(value: object) -> str:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from envgraph.api.events import Event
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.records import VersionRecord
-from envgraph.sdk.values import EnvironmentList, EnvironmentVersion, version_of
+from envgraph.sdk.values import EnvironmentList, EnvironmentVersion, version_of, version_of_record
 from envgraph.workspace import Workspace as Binding
 
 if TYPE_CHECKING:
@@ -57,22 +58,16 @@ class Room:
         state = binding.versions.state(record.environment) if own else None
         known = None if state is None else state.versions.get(record.version)
         if state is None or known is None:
-            return version_of(record, (), False, self.read_lock)
+            return version_of_record(record, (), False, self.read_lock)
         labels = state.labels_of(record.version)
-        return version_of(record, labels, state.is_hidden(known), self.read_lock)
+        return version_of_record(record, labels, state.is_hidden(known), self.read_lock)
 
     def latest(self, binding: Binding, *, archived: bool) -> EnvironmentList:
-        """The latest version of every environment."""
-        from envgraph.history.read import read_version
-
-        found = []
-        for item in binding.versions.listed(archived=archived):
-            state = binding.versions.state(item.name)
-            version = None if state is None else state.versions.get(item.version)
-            if version is not None:
-                record = read_version(binding.store, version)
-                found.append(version_of(record, item.labels, item.archived, self.read_lock))
-        return EnvironmentList(found)
+        """The latest version of every environment; reads one ref for each."""
+        return EnvironmentList(
+            version_of(item, partial(self.read_record, item.name, item.version), self.read_lock)
+            for item in binding.versions.listed(archived=archived)
+        )
 
     def every(self, binding: Binding, name: str, *, archived: bool) -> EnvironmentList:
         """All versions of one environment, the newest first; NotFoundError without one."""
@@ -83,7 +78,7 @@ class Room:
             binding.find(name)
             return EnvironmentList()
         return EnvironmentList(
-            version_of(
+            version_of_record(
                 read_version(binding.store, version),
                 state.labels_of(version.version),
                 state.is_hidden(version),
@@ -93,6 +88,11 @@ class Room:
             if not version.deleted and not version.anonymous
             if archived or not state.is_hidden(version)
         )
+
+    def read_record(self, name: str, version: str) -> VersionRecord:
+        """A version's record, from the store; NotFoundError where it was deleted since."""
+        with self.bound() as binding:
+            return binding.find(f"{name}:{version}")
 
     def read_lock(self, record: VersionRecord, platform: str | None) -> LockedEnvironment:
         """A version's lock, from the store."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
 
+from envgraph.history.listing import Listing, listing_of
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.records import VersionRecord
 from envgraph.sdk import html
@@ -33,8 +34,9 @@ class PackageList(tuple[Package, ...]):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        rows = [(p.name, p.version, p.build, p.manager, p.channel) for p in self]
-        return html.table(rows, ("name", "version", "build", "manager", "channel"))
+        rows = [(p.name, p.version, p.build, p.manager, p.channel) for p in self[: html.ROWS]]
+        header = ("name", "version", "build", "manager", "channel")
+        return html.table(rows, header, note=html.left_out(len(self), "packages"))
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class EnvironmentVersion:
     Of a version only ``description``, ``tags``, ``labels`` and ``archived`` ever change.
     ``lock`` and ``image`` are those of the first platform, ``locks`` and ``images`` those
     of all. ``changed`` says what differs from the version before. ``created`` is UTC.
+    What :meth:`Environments.list` does not need (``images``, ``properties``, ``changed``,
+    ``parent`` and the packages) is read from the store when it is first asked for.
     """
 
     name: str
@@ -58,12 +62,11 @@ class EnvironmentVersion:
     tags: Mapping[str, str] = field(repr=False)
     labels: tuple[str, ...] = field(repr=False)
     archived: bool = field(repr=False)
-    properties: Mapping[str, str] = field(repr=False)
-    changed: tuple[str, ...] = field(repr=False)
-    parent: str | None = field(repr=False)
     locks: Mapping[str, str] = field(repr=False)
-    images: Mapping[str, str] = field(repr=False)
-    _read_lock: Callable[[str | None], LockedEnvironment] = field(repr=False, compare=False)
+    _read_record: Callable[[], VersionRecord] = field(repr=False, compare=False)
+    _read_lock: Callable[[VersionRecord, str | None], LockedEnvironment] = field(
+        repr=False, compare=False
+    )
 
     @property
     def reference(self) -> str:
@@ -74,6 +77,30 @@ class EnvironmentVersion:
     def platforms(self) -> tuple[str, ...]:
         """The platforms that it is locked for, in the workspace's order."""
         return tuple(self.locks)
+
+    @cached_property
+    def _record(self) -> VersionRecord:
+        return self._read_record()
+
+    @cached_property
+    def images(self) -> Mapping[str, str]:
+        """The image of each platform."""
+        return {platform: str(digest) for platform, digest in self._record.images.items()}
+
+    @cached_property
+    def properties(self) -> Mapping[str, str]:
+        """What was registered as ``properties:``."""
+        return dict(self._record.properties)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """What differs from the version before, such as ``definition`` or ``lock``."""
+        return self._record.changed
+
+    @property
+    def parent(self) -> str | None:
+        """What it was cloned from, as a reference."""
+        return self._record.parent
 
     @cached_property
     def packages(self) -> PackageList:
@@ -87,7 +114,7 @@ class EnvironmentVersion:
                 p.manager, p.name, p.version, p.build, p.subdir, p.channel, p.sha256.hex, p.size,
                 p.direct,
             )
-            for p in self._read_lock(platform).packages
+            for p in self._read_lock(self._record, platform).packages
         )  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -124,37 +151,51 @@ class EnvironmentList(tuple[EnvironmentVersion, ...]):
                 html.short(v.image),
                 f"{v.created:%Y-%m-%d %H:%M}",
             )
-            for v in self
+            for v in self[: html.ROWS]
         ]
-        return html.table(rows, ("name", "version", "labels", "kind", "image", "created (UTC)"))
+        header = ("name", "version", "labels", "kind", "image", "created (UTC)")
+        return html.table(rows, header, note=html.left_out(len(self), "versions"))
 
 
 def version_of(
+    listing: Listing,
+    read_record: Callable[[], VersionRecord],
+    read_lock: Callable[[VersionRecord, str | None], LockedEnvironment],
+) -> EnvironmentVersion:
+    """The value for what a list shows; the two functions read the rest when it is asked for.
+
+    They have to be such as can be pickled.
+    """
+    locks = {platform: f"sha256:{text}" for platform, text in listing.lock.items()}
+    return EnvironmentVersion(
+        name=listing.name,
+        version=listing.version,
+        kind=listing.kind,
+        definition=f"sha256:{listing.definition}",
+        lock=next(iter(locks.values())),
+        image=f"sha256:{listing.image}",
+        image_name=listing.image_name,
+        created=datetime.fromisoformat(listing.created),
+        description=listing.description,
+        tags=dict(listing.tags),
+        labels=listing.labels,
+        archived=listing.archived,
+        locks=locks,
+        _read_record=read_record,
+        _read_lock=read_lock,
+    )
+
+
+def version_of_record(
     record: VersionRecord,
     labels: tuple[str, ...],
     archived: bool,
     read_lock: Callable[[VersionRecord, str | None], LockedEnvironment],
 ) -> EnvironmentVersion:
-    """The value for a record; ``read_lock`` reads its lock when packages are asked for."""
-    locks = {platform: str(lock.identity) for platform, lock in record.locks.items()}
-    images = {platform: str(digest) for platform, digest in record.images.items()}
-    return EnvironmentVersion(
-        name=record.environment,
-        version=record.version,
-        kind=record.kind,
-        definition=str(record.definition),
-        lock=next(iter(locks.values())),
-        image=next(iter(images.values())),
-        image_name=record.image_name,
-        created=datetime.fromisoformat(record.time),
-        description=record.description,
-        tags=dict(record.tags),
-        labels=labels,
-        archived=archived,
-        properties=dict(record.properties),
-        changed=record.changed,
-        parent=record.parent,
-        locks=locks,
-        images=images,
-        _read_lock=partial(read_lock, record),  # can be pickled, as a lambda cannot
-    )
+    """The value for a record that was read already."""
+    listing = listing_of(record, labels, archived=archived)
+    return version_of(listing, partial(_same, record), read_lock)
+
+
+def _same(record: VersionRecord) -> VersionRecord:
+    return record

@@ -21,6 +21,16 @@ from envgraph.spec.templates import find_templates, has_template
 from envgraph.spec.text import decode
 from envgraph.spec.yaml_text import compose, load_yaml
 
+_HERE: Final = re.compile(
+    r"\{\{\s*asset\.repo\.url\s*\}\}#\{\{\s*asset\.repo\.commit_hash\s*\}\}"
+    r":\{\{\s*asset\.repo\.build_context\.path\s*\}\}"
+)
+"""The context of this very asset, as the catalogue's publisher names it."""
+
+_VERSION: Final = re.compile(
+    r"^(version:\s*[\"']?)\{\{\s*asset\.version\s*\}\}([\"']?\s*)$", re.MULTILINE
+)
+_HOSTS: Final = {"mcr": "mcr.microsoft.com"}
 _TEMPLATE: Final = re.compile(r"\{\{\s*(?P<key>(?:asset|image)\.[a-z._]+)\s*\}\}")
 _AUTO: Final = "auto"
 """A version that the catalogue counts up by itself: for us, one that nobody gave."""
@@ -74,6 +84,9 @@ def asset_values(file: str, root: MapNode, reading: Reading) -> dict[str, str]:
         return values
     context = image.get("context")
     values["image.name"] = image.text("name") or ""
+    publish = image.get("publish")
+    if isinstance(publish, MapNode):
+        values["image.publish.hostname"] = _HOSTS.get(publish.text("location") or "", "")
     if isinstance(context, MapNode):
         inner = paths.folder_of(paths.joined("", root.text("extra_config") or ""))
         folder_of_context = context.text("dir") or "."
@@ -112,7 +125,16 @@ def without_auto(tree: Node) -> Node:
 
 
 def fill(text: str, values: dict[str, str]) -> str:
-    """Known templates replaced; unknown ones stay, to be reported where they are."""
+    """Known templates replaced; unknown ones stay, to be reported where they are.
+
+    What a version that is counted up will be, nobody knows: ``auto`` stands for it only
+    where it is left out again.
+    """
+    if values.get("asset.version") == _AUTO:
+        text = _VERSION.sub(rf"\1{_AUTO}\2", text)
+        values = {key: value for key, value in values.items() if key != "asset.version"}
+    if "image.context.path" in values:
+        text = _HERE.sub(lambda _: values["image.context.path"], text)
     return _TEMPLATE.sub(lambda match: values.get(match["key"], match[0]), text)
 
 

@@ -99,9 +99,9 @@ def read_dockerfile(data: bytes, file: str, problems: Problems) -> DockerfileFac
     if commands is None:
         return None
     for command in commands:
-        word = command.cmd.upper()
+        word = (command.cmd or "").upper()  # None: a continuation of nothing
         if word not in INSTRUCTIONS:
-            stages.error("dockerfile", f"{quoted(command.cmd)} is no instruction",
+            stages.error("dockerfile", f"{quoted(command.cmd or chr(92))} is no instruction",
                          command.start_line, nearest(word, INSTRUCTIONS))  # fmt: skip
         _READERS.get(word, _nothing)(command, stages)
     if not stages.bases:

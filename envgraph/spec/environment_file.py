@@ -263,8 +263,10 @@ class _EnvironmentReader:
                 root.key("build"), "take one of them out",
             )  # fmt: skip
         elif image is None and build is None:
-            self.error("no-image", "an environment needs an image or a build", root,
-                       "add `image: scratch`, or the base image that you want")  # fmt: skip
+            hint = "add `image: scratch`, or the base image that you want"
+            if self.inline and {key.value for key, _ in root} <= {"name", "version"}:
+                hint = "for one that is registered write `environment: azureml:NAME:VERSION`"
+            self.error("no-image", "an environment needs an image or a build", root, hint)
         if build is not None:
             for key in ("conda_file", "docker_steps"):
                 if root.get(key) is not None:

@@ -9,6 +9,7 @@ folder are read, as Azure ML and docker do.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from envgraph.errors import InputError, SourceLocation
 from envgraph.spec import paths
 from envgraph.spec.files import read_file
+from envgraph.spec.globs import docker_regex
 from envgraph.spec.text import decode
 
 IGNORE_LIMIT: Final = 1 << 20
@@ -109,7 +111,14 @@ def git_rules(lines: Sequence[str]) -> GitRules:
     """Read the lines of a ``.gitignore``; ValueError for a pattern that is none."""
     from pathspec import GitIgnoreSpec
 
-    return GitRules(GitIgnoreSpec.from_lines(lines).match_file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # re's, of a bracket in brackets
+        return GitRules(GitIgnoreSpec.from_lines(map(_fewer_stars, lines)).match_file)
+
+
+def _fewer_stars(line: str) -> str:
+    """The same pattern with no more than two stars in a row: pathspec tries each one."""
+    return re.sub(r"(\\.)|\*{3,}", lambda found: found[1] or "**", line)
 
 
 def docker_rules(lines: Sequence[str]) -> DockerRules:
@@ -126,7 +135,7 @@ def docker_rules(lines: Sequence[str]) -> DockerRules:
             continue
         if ".." in parts:
             parts = _clean(parts)
-        patterns.append((re.compile(_docker_regex("/".join(parts)), re.DOTALL), takes_back))
+        patterns.append((re.compile(docker_regex("/".join(parts)), re.DOTALL), takes_back))
     return DockerRules(tuple(patterns))
 
 
@@ -138,43 +147,6 @@ def _clean(parts: Sequence[str]) -> list[str]:
         else:
             kept.append(part)
     return kept
-
-
-def _docker_regex(pattern: str) -> str:
-    """Moby's translation of one pattern: ``*`` and ``?`` stop at a slash, ``**`` does not."""
-    out = []
-    i = 0
-    while i < len(pattern):
-        c = pattern[i]
-        if pattern.startswith("**", i):
-            i += 2
-            while i < len(pattern) and pattern[i] == "*":
-                i += 1
-            if i < len(pattern) and pattern[i] == "/":
-                out.append("(?:.*/)?")
-                i += 1
-            else:
-                out.append(".*")
-            continue
-        if c == "*":
-            out.append("[^/]*")
-        elif c == "?":
-            out.append("[^/]")
-        elif c == "[":
-            end = pattern.find("]", i + 1)
-            if end < 0:
-                raise ValueError(f"no ] after [ in {pattern!r}")
-            inner = pattern[i + 1 : end].replace("\\", "\\\\")
-            inner = "^" + inner[1:] if inner.startswith("!") else inner
-            out.append(f"(?!/)[{inner}]")
-            i = end
-        elif c == "\\" and i + 1 < len(pattern):
-            i += 1
-            out.append(re.escape(pattern[i]))
-        else:
-            out.append(re.escape(c))
-        i += 1
-    return "".join(out)
 
 
 def _read_rules(path: Path, make: Callable[[Sequence[str]], IgnoreRules]) -> IgnoreRules:

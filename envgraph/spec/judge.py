@@ -37,7 +37,7 @@ _EXPLICIT_LINE: Final = re.compile(
     r"(https?|file)://\S+\.(conda|tar\.bz2)(#(sha256:)?[0-9a-fA-F]{32,64})?"
 )
 _REQUIREMENTS: Final = re.compile(r"(?i)(.*requirements?.*|constraints?.*)\.(txt|in)")
-_KNOWN_LOCKS: Final = {"conda-lock": frozenset({1, 2, 3}), "pixi-lock": frozenset(range(4, 8))}
+_KNOWN_LOCKS: Final = {"conda-lock": frozenset({1, 3}), "pixi-lock": frozenset(range(4, 8))}
 
 
 _IN_FULL: Final = frozenset({"environment", "conda", "requirements", "workspace"})

@@ -57,7 +57,7 @@ _RUNS: Final = (
     "n_cross_validations", "featurization", "forecasting", "training_parameters", "sweep",
     "model", "code_configuration", "validation_data_size", "test_data_size",
     "cv_split_column_names",
-    "weight_column_name", "log_verbosity",
+    "weight_column_name", "log_verbosity", "create_monitor", "import_data", "job_definition",
 )  # fmt: skip
 _PLACES: Final = (
     "compute", "resources", "distribution", "limits", "queue_settings", "services", "identity",
@@ -88,8 +88,9 @@ ASSET: Final[Mapping[str, str]] = {
     "name, version": "honoured: `{{asset.name}}`, `{{asset.version}}`; `auto` is counted up",
     "type": "checked: environments have `environment`",
     "spec": "followed: the environment file, its templates filled in",
-    "extra_config": "followed: `image.context` gives `{{image.context.path}}` and "
-    "`{{image.dockerfile.path}}`",
+    "extra_config": "followed: `image` gives `{{image.name}}`, `{{image.context.path}}`, "
+    "`{{image.dockerfile.path}}` and `{{image.publish.hostname}}`; a `build.path` that is this "
+    "repository's address, commit and context is the context beside the file",
     "test, categories, anything else": "ignored: for those who publish the catalogue",
 }
 """``asset.yaml`` of the curated catalogue."""

@@ -48,17 +48,20 @@ MLPROJECT: Final = FileKind("mlproject", "an MLflow project", "its conda file is
 CONDA_LOCK: Final = FileKind("conda-lock", "a conda-lock lockfile", "use `envgraph import`")
 PIXI_LOCK: Final = FileKind("pixi-lock", "a pixi lockfile", "use `envgraph import`")
 WORKSPACE: Final = FileKind("workspace", "a workspace's settings", "name an environment file")
-PAYLOAD: Final = FileKind("settings", "a settings file of another tool")
+FLOW: Final = FileKind(
+    "flow", "a prompt flow", "prompt flow makes its environment itself; name one with `image:`"
+)
+CLOUD: Final = FileKind("azureml", "an Azure ML file of another kind", "it has no environment")
 
-_CLOUD_ONLY: Final = {"amlcompute", "computeinstance", "kubernetes_cluster", "virtualmachine"}
+_CLOUD_ONLY: Final = {
+    "amlcompute", "computeinstance", "kubernetes_cluster", "synapsespark", "virtualmachine",
+}  # fmt: skip
+_CLOUD_JOBS: Final = {"finetuning", "distillation"}
+"""Jobs whose environment is the service's own."""
 
 
 def _text(root: MapNode, key: str) -> str:
     return (root.text(key) or "").lower()
-
-
-def _schema(root: MapNode) -> str:
-    return _text(root, "$schema").rpartition("/")[2]
 
 
 _BY_SCHEMA: Final[tuple[tuple[str, FileKind], ...]] = (
@@ -78,14 +81,13 @@ _BY_SCHEMA: Final[tuple[tuple[str, FileKind], ...]] = (
 
 
 def _by_schema(root: MapNode) -> FileKind | None:
-    schema = _schema(root)
-    if not schema:
-        return None
-    return next((kind for word, kind in _BY_SCHEMA if word in schema), None)
-
-
-def _has(*keys: str) -> Callable[[MapNode], bool]:
-    return lambda root: all(key in root for key in keys)
+    """The kind that ``$schema`` names: the last part of Azure ML's address."""
+    address = _text(root, "$schema")
+    schema = address.rpartition("/")[2]
+    if "/promptflow/" in address:
+        return FLOW if schema.startswith("flow") else CLOUD
+    found = next((kind for word, kind in _BY_SCHEMA if word in schema), None)
+    return CLOUD if found is None and "//azureml" in address else found
 
 
 def _is_lock(root: MapNode) -> bool:
@@ -98,7 +100,29 @@ def _is_asset(root: MapNode) -> bool:
 
 
 def _is_environment(root: MapNode) -> bool:
-    return any(key in root for key in ("image", "build", "conda_file"))
+    """An image, a conda file, or a build that is a context.
+
+    Package recipes and the settings of documentation hosts have a ``build:`` too,
+    without a path, in a file without a name.
+    """
+    if "image" in root or "conda_file" in root:
+        return True
+    build = root.get("build")
+    if not isinstance(build, MapNode) or "name" in root:
+        return build is not None
+    return "path" in build or "dockerfile_path" in build
+
+
+def _is_pipeline(root: MapNode, kind: str) -> bool:
+    """Azure's, not the workflow of a CI service, which has ``on:`` or ``workflows:``."""
+    if kind == "pipeline":
+        return True
+    foreign = "on" in root or "workflows" in root
+    return isinstance(root.get("jobs"), MapNode) and not foreign
+
+
+def _is_flow(root: MapNode) -> bool:
+    return isinstance(root.get("nodes"), ListNode) and ("inputs" in root or "outputs" in root)
 
 
 def kind_of_tree(root: MapNode) -> FileKind:
@@ -130,11 +154,13 @@ _TESTS: Final[tuple[tuple[Callable[[MapNode, str], bool], FileKind], ...]] = (
     (lambda r, _: "flavors" in r or "artifact_path" in r, MLMODEL),
     (lambda r, _: "entry_points" in r, MLPROJECT),
     (lambda r, t: _is_asset(r), ASSET),
-    (lambda r, t: t == "pipeline" or isinstance(r.get("jobs"), MapNode), PIPELINE),
+    (_is_pipeline, PIPELINE),
     (lambda r, t: t.endswith("component"), COMPONENT),
     (lambda r, _: "endpoint_name" in r or "code_configuration" in r or "scale_settings" in r,
      DEPLOYMENT),
-    (lambda r, t: "create_job" in r, SCHEDULE),
+    (lambda r, t: "create_job" in r or "create_monitor" in r, SCHEDULE),
+    (lambda r, t: t in _CLOUD_JOBS, CLOUD),
+    (lambda r, _: _is_flow(r), FLOW),
     (lambda r, t: t in ("command", "sweep", "spark", "automl", "parallel"), JOB),
     (lambda r, _: "command" in r and ("environment" in r or "code" in r), JOB),
     (lambda r, t: t in _CLOUD_ONLY, COMPUTE),

@@ -108,9 +108,23 @@ def environment_from_tree(
             hint=kind.hint,
         )
         return None
+    if kind.name == "unknown" and _foreign(root):
+        reading.problems.add(
+            "unknown-kind", "none of the files that envgraph knows", place(file, root),
+            hint="an environment has `image:` or `build:`, a conda file has `dependencies:`",
+        )  # fmt: skip
+        return None
     tree = without_auto(root)
     assert isinstance(tree, MapNode)
     return parse_environment(tree, reading, file, reserved=config.reserved_prefixes)
+
+
+def _foreign(root: MapNode) -> bool:
+    """Most keys belong to no environment: one line says more than one for each of them."""
+    from envgraph.spec.environment_file import KNOWN
+
+    known = sum(key.value in KNOWN for key, _ in root)
+    return known * 2 < len(root.pairs)
 
 
 def _plain_conda(

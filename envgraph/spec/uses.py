@@ -10,6 +10,7 @@ from envgraph.errors import SourceLocation
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.spec import paths
 from envgraph.spec.environment_file import parse_environment
+from envgraph.spec.kinds import FLOW, kind_of_tree
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode
 from envgraph.spec.problems import place, quoted
 from envgraph.spec.reading import Reading
@@ -123,6 +124,12 @@ def _follow(
     if data is None:
         return None
     tree, _ = load_yaml(data, path, reading.problems)
+    if isinstance(tree, MapNode) and kind_of_tree(tree) is FLOW:
+        reading.problems.warn(
+            "flow-environment", f"{where}: {path} is a prompt flow, whose environment is made by "
+            "prompt flow: left alone", place(file, node),
+        )  # fmt: skip
+        return None
     return None if tree is None else (tree, path)
 
 

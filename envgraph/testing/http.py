@@ -10,18 +10,15 @@ it can do wrong is a :class:`Fault`::
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import socketserver
-import sys
 import threading
 import urllib.parse
 from collections import Counter
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from envgraph.testing.http_faults import Fault, Request, redirect, unavailable
 from envgraph.testing.http_handler import Handler
+from envgraph.testing.loopback import LoopbackServer
 
 __all__ = ["ChannelServer", "Fault", "Request", "redirect", "unavailable"]
 
@@ -161,36 +158,7 @@ class ChannelServer:
             return self._connections
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    request_queue_size = 256
-    allow_reuse_address = True
-    daemon_threads = False
-    block_on_close = True
-
+class _Server(LoopbackServer):
     def __init__(self, owner: ChannelServer) -> None:
         self.owner = owner
-        self._open: set[Any] = set()
-        self._guard = threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._guard:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._guard:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that went away; tell of everything else."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-    def end_connections(self) -> None:
-        """Wake every thread that waits for its client."""
-        with self._guard:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+        super().__init__(Handler)

@@ -59,6 +59,9 @@ class Parts:
         self._clock = clock
         self._plugins = plugins
         self._taken_ns = 0
+        self.other_store: Path | None = None
+        """Where versions of other workspaces lie, if not in this store."""
+        self._others: dict[Path, Self] = {}
 
     @classmethod
     def open(
@@ -147,7 +150,10 @@ class Parts:
             yield
 
     def close(self) -> None:
-        """Close the store and the registries, if they were opened."""
+        """Close the store, the registries and other workspaces, if they were opened."""
+        for other in self._others.values():
+            other.close()
+        self._others.clear()
         if "builders" in self.__dict__:
             self.builders.close()
         for name in ("bases", "builders", "traffic", "versions", "importer", "_registry"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from envgraph.errors import (
     Diagnostic,
@@ -36,7 +36,36 @@ class Reading(Parts):
         """What is registered: list, history, labels, archive, delete; compare versions."""
         from envgraph.apply.versions import Versions
 
-        return Versions(self.config, self.store, find=self.find, alone=self._alone, now=self._now)
+        return Versions(
+            self.config,
+            self.store,
+            find=self.find,
+            alone=self._alone,
+            now=self._now,
+            bases=lambda: self.bases,
+            remotes=lambda: self.remotes,
+            elsewhere=lambda folder: self.elsewhere(folder).versions,
+        )
+
+    def elsewhere(self, folder: str) -> Self:
+        """The workspace in another folder, to be read: with its own settings and registries.
+
+        Its versions are looked for in ``other_store``, else in this one's store. It is
+        closed with this one. NotFoundError where there is no store.
+        """
+        path = Path(folder).resolve()
+        if path not in self._others:
+            store = self.other_store or self.store_path
+            if not store.is_dir():
+                raise NotFoundError(f"there is no store {store}", code="no-store")
+            self._others[path] = type(self).open(
+                path,
+                store=store,
+                offline=self.offline,
+                lock_timeout=self._lock_timeout,
+                plugins=self._plugins,
+            )
+        return self._others[path]
 
     @cached_property
     def traffic(self) -> Traffic:

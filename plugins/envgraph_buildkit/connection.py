@@ -29,7 +29,14 @@ from envgraph_buildkit.quiet import grpc
 CONTROL: Final = "/moby.buildkit.v1.Control/"
 _SNAPSHOTTER: Final = "org.mobyproject.buildkit.worker.snapshotter"
 _ASK_SECONDS: Final = 20.0
-_UNLIMITED: Final = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_UNLIMITED: Final = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # a machine that vanishes closes no connection
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,9 @@ class Connection:
         self.folder = PrivateFolder()
         self._gate: Gate | None = None
         self._worker: Worker | None = None
+        self.broken = False
+        """A call found nobody there: the next build needs a new connection."""
+
         try:
             self.docker = self._is_docker()
             self.channel: Any = self._open()
@@ -67,8 +77,13 @@ class Connection:
             raise
 
     def _is_docker(self) -> bool:
+        seconds = self.endpoint.connect_seconds
         with dial(self.endpoint) as probe:
-            return upgrade(probe) is not None
+            try:
+                return upgrade(probe, seconds) is not None
+            except TimeoutError:
+                said = f"It takes a connection, and says nothing within {seconds:g} seconds."
+                raise unreachable(self.endpoint, said) from None
 
     def _open(self) -> Any:
         options = [*_UNLIMITED, ("grpc.default_authority", "localhost")]
@@ -122,6 +137,7 @@ class Connection:
         """A call that failed without a build's own reason."""
         code, said = error.code(), str(error.details() or "")[:500]
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            self.broken = True
             return unreachable(self.endpoint, said)
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return BuilderError(f"{self.endpoint.address} refuses: {said}", code="builder-refused")

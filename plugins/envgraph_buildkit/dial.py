@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.api import BuilderError
-from envgraph_buildkit.options import Endpoint, Tls
+from envgraph_buildkit.options import SETTING, Endpoint, Tls
 
-CONNECT_SECONDS: Final = 10.0
 _CHUNK: Final = 1 << 16
 _UPGRADE: Final = (
     b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
@@ -38,10 +37,10 @@ def dial(endpoint: Endpoint) -> socket.socket:
     try:
         if endpoint.local:
             made = socket.socket(socket.AF_UNIX)
-            made.settimeout(CONNECT_SECONDS)
+            made.settimeout(endpoint.connect_seconds)
             made.connect(endpoint.path)
         else:
-            made = socket.create_connection(endpoint.host_port, CONNECT_SECONDS)
+            made = socket.create_connection(endpoint.host_port, endpoint.connect_seconds)
         if secure is not None and endpoint.tls is not None:
             name = endpoint.tls.server_name or endpoint.host_port[0]
             made = secure.wrap_socket(made, server_hostname=name)
@@ -64,10 +63,13 @@ def unreachable(endpoint: Endpoint, reason: str) -> BuilderError:
     hint = "start dockerd or buildkitd, or correct the address"
     if "Permission denied" in reason:
         hint = "join the group that may use the socket (often `docker`), or use another builder"
+    whence = "" if endpoint.why == SETTING else f"The address is from {endpoint.why}. "
     return BuilderError(
         f"no BuildKit answers at {endpoint.address}",
         code="builder-down",
-        detail=f"The address is from {endpoint.why}. {reason}",
+        detail=reason
+        if endpoint.why == SETTING
+        else f"The address is from {endpoint.why}. {reason}",
         hint=hint,
         retryable=True,
     )
@@ -90,12 +92,13 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def upgrade(connection: socket.socket) -> bytes | None:
+def upgrade(connection: socket.socket, seconds: float = 10.0) -> bytes | None:
     """Turn a connection to dockerd into one of HTTP/2; the first bytes of it.
 
     None when the server did not take it: it is spoken to plainly then, on a new connection.
+    TimeoutError when nothing came within ``seconds``: whoever speaks only HTTP/2 says so at once.
     """
-    connection.settimeout(CONNECT_SECONDS)
+    connection.settimeout(seconds)
     try:
         connection.sendall(_UPGRADE)
         head = b""
@@ -104,6 +107,8 @@ def upgrade(connection: socket.socket) -> bytes | None:
             head += part
             if not part or len(head) > _HEAD_LIMIT or not head.startswith(b"HTTP/1."[: len(head)]):
                 return None
+    except TimeoutError:
+        raise
     except OSError:
         return None
     connection.settimeout(None)
@@ -166,7 +171,7 @@ class Gate:
                 return
             try:
                 outer = dial(self._endpoint)
-                first = upgrade(outer)
+                first = upgrade(outer, self._endpoint.connect_seconds)
                 if first is None:
                     outer.close()
                     raise OSError("no upgrade")

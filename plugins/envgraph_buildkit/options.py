@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from envgraph.api import BuilderError
 
 DEFAULTS: Final = ("unix:///run/buildkit/buildkitd.sock", "unix:///var/run/docker.sock")
 """Where BuildKit usually is; the first that is there is used."""
+SETTING: Final = "builder.address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,10 @@ class BuildkitOptions:
 
     address: str = ""
     """``unix:///PATH`` or ``tcp://HOST:PORT``, of a buildkitd or a dockerd; empty: see
-    :func:`find_endpoint`."""
+    :func:`find_endpoint`. ``dns://HOST:PORT`` is every server whose address HOST has."""
+
+    addresses: tuple[str, ...] = ()
+    """Several of them, instead of ``address``: see :func:`servers`. One builder is for one."""
 
     ca: str = ""
     """A PEM file of the authorities that the server's certificate comes from. Any of the
@@ -35,6 +40,9 @@ class BuildkitOptions:
     key: str = ""
     server_name: str = ""
     """The name in the server's certificate, where it is not the host of ``address``."""
+
+    connect_timeout: int = 5
+    """Seconds in which a server has to take a connection and say its first word."""
 
     cache_from: tuple[str, ...] = ()
     """References in registries, out of which BuildKit may take what others built."""
@@ -52,6 +60,14 @@ class BuildkitOptions:
             raise ValueError(f"network is {self.network!r}: `default` or `host`")
         if bool(self.cert) != bool(self.key):
             raise ValueError("cert and key come together")
+        if self.connect_timeout < 1:
+            raise ValueError("connect_timeout is a number of seconds, 1 or more")
+        if self.address and self.addresses:
+            raise ValueError("write address or addresses, not both")
+        if wrong := [each for each in self.addresses if _fault(each)]:
+            raise ValueError("; ".join(f"{each!r}: {_fault(each)}" for each in wrong))
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError("the same address stands in addresses twice")
         for name in (*self.cache_from, self.cache_to):
             if "," in name or any(c.isspace() for c in name):
                 raise ValueError(f"{name!r} is no reference of an image")
@@ -75,6 +91,7 @@ class Endpoint:
     address: str
     why: str
     tls: Tls | None = None
+    connect_seconds: float = 5.0
 
     @property
     def local(self) -> bool:
@@ -93,8 +110,46 @@ class Endpoint:
         return parts.hostname or "", parts.port or 0
 
 
+def servers(options: BuildkitOptions, connect: bool) -> Sequence[BuildkitOptions]:
+    """The same options for each server by itself; ``dns://`` names are looked up if ``connect``.
+
+    A name that means nothing just now stays as it is: its builder says so when it is asked.
+    """
+    named = options.addresses or ((options.address,) if options.address else ())
+    if not named:
+        return (options,)
+    secure = bool(options.ca or options.cert)
+    found: dict[str, BuildkitOptions] = {}
+    for address in named:
+        for each, name in _looked_up(address) if connect else ((address, ""),):
+            of_cert = options.server_name or (name if secure else "")
+            one = replace(options, address=each, addresses=(), server_name=of_cert)
+            found.setdefault(each, one)
+    return tuple(found.values())
+
+
+def _looked_up(address: str) -> Iterator[tuple[str, str]]:
+    """The addresses of a ``dns://`` name, with that name: its certificates are for it."""
+    parts = urlsplit(address)
+    if parts.scheme != "dns" or not parts.hostname:
+        yield address, ""
+        return
+    try:
+        answers = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except OSError:
+        yield address, ""
+        return
+    # a pod of two families is one server, not two
+    four = {str(a[4][0]) for a in answers if a[0] == socket.AF_INET}
+    six = {str(a[4][0]) for a in answers if a[0] == socket.AF_INET6}
+    for host in sorted(four or six):
+        yield f"tcp://{f'[{host}]' if ':' in host else host}:{parts.port}", parts.hostname
+
+
 def connects(options: BuildkitOptions) -> bool:
     """Whether builders of these options open connections beyond unix sockets."""
+    if options.addresses:
+        return not all(each.startswith("unix://") for each in options.addresses)
     try:
         return not find_endpoint(options, os.environ, Path("/")).local
     except BuilderError:
@@ -113,15 +168,25 @@ def find_endpoint(options: BuildkitOptions, environ: Mapping[str, str], root: Pa
             str(root / each) if each else "" for each in (options.ca, options.cert, options.key)
         )
         tls = Tls(ca, cert, key, options.server_name)
+    if options.addresses:
+        raise BuilderError(
+            "one builder is for one address", code="builder-options",
+            hint="open one for each that `servers(options, True)` gives",
+        )  # fmt: skip
+    found = _find(options, environ, tls)
+    return replace(_checked(found), connect_seconds=float(options.connect_timeout))
+
+
+def _find(options: BuildkitOptions, environ: Mapping[str, str], tls: Tls | None) -> Endpoint:
     if options.address:
-        return _checked(Endpoint(options.address, "builder.address", tls))
+        return Endpoint(options.address, SETTING, tls)
     if address := environ.get("BUILDKIT_HOST"):
-        return _checked(Endpoint(address, "BUILDKIT_HOST", tls))
+        return Endpoint(address, "BUILDKIT_HOST", tls)
     if address := environ.get("DOCKER_HOST"):
-        return _checked(Endpoint(address, "DOCKER_HOST", tls or _docker_tls(environ)))
+        return Endpoint(address, "DOCKER_HOST", tls or _docker_tls(environ))
     folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
     if found := _context(folder, environ.get("DOCKER_CONTEXT", ""), tls):
-        return _checked(found)
+        return found
     runtime = environ.get("XDG_RUNTIME_DIR")
     rootless = (f"unix://{runtime}/buildkit/buildkitd.sock", f"unix://{runtime}/docker.sock")
     places = (*(rootless if runtime else ()), *DEFAULTS)
@@ -185,12 +250,12 @@ def _context(folder: Path, name: str, tls: Tls | None) -> Endpoint | None:
     return Endpoint(address, f"the docker context {name}", tls)
 
 
-def _checked(endpoint: Endpoint) -> Endpoint:
-    """The endpoint; BuilderError when this client cannot use its address."""
-    parts = urlsplit(endpoint.address)
+def _fault(address: str) -> str:
+    """Why this client does not speak an address, as a hint; empty where it does."""
+    parts = urlsplit(address)
     try:
         fine = (parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/")) or (
-            parts.scheme == "tcp"
+            parts.scheme in ("tcp", "dns")
             and bool(parts.hostname)
             and parts.port is not None
             and parts.username is None
@@ -198,15 +263,21 @@ def _checked(endpoint: Endpoint) -> Endpoint:
     except ValueError:
         fine = False
     if fine:
-        return endpoint
-    scheme = parts.scheme[:20] or "none"
-    hint = {
+        return ""
+    return {
         "ssh": "forward the socket (`ssh -L /tmp/b.sock:/var/run/docker.sock HOST`) and use unix://",
         "http": "write tcp:// for it",
         "https": "write tcp:// for it, with `ca:`",
     }.get(parts.scheme, "write unix:///PATH or tcp://HOST:PORT")
-    raise BuilderError(
-        f"{endpoint.why} is no address that envgraph_buildkit speaks: scheme {scheme}",
-        code="builder-options",
-        hint=hint,
-    )
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    """The endpoint; BuilderError when this client cannot use its address."""
+    if fault := _fault(endpoint.address):
+        scheme = urlsplit(endpoint.address).scheme[:20] or "none"
+        raise BuilderError(
+            f"{endpoint.why} is no address that envgraph_buildkit speaks: scheme {scheme}",
+            code="builder-options",
+            hint=fault,
+        )
+    return endpoint

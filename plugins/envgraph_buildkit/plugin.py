@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from envgraph.api import Builder, BuilderPlugin, PluginContext, hookimpl
-from envgraph_buildkit.options import BuildkitOptions, connects
+from envgraph_buildkit.options import BuildkitOptions, connects, servers
 
 
 @contextmanager
@@ -31,4 +31,5 @@ def envgraph_builders() -> Iterator[BuilderPlugin]:
         BuildkitOptions,
         open_builder,
         connects=connects,
+        servers=servers,
     )

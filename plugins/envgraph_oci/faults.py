@@ -68,8 +68,8 @@ def of_connection(title: str, error: Exception) -> RegistryError:
 
 def retry_after(text: str, now: float) -> float | None:
     """Seconds to wait, from a number or a date; None when the header says neither."""
-    if re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
-        return float(text)
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", text, re.ASCII):
+        return float(int(text))
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
     except (TypeError, ValueError, OverflowError):

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from envgraph.api import (
@@ -20,18 +20,36 @@ from envgraph.api import (
     Descriptor,
     Digest,
     DigestError,
+    ManifestBytes,
     ManifestParts,
     RegistryError,
     read_manifest,
     read_object,
 )
 from envgraph.errors import IntegrityError, NotFoundError
+from envgraph_oci.answers import Answer
 
-if TYPE_CHECKING:
-    from envgraph_oci.repository import OciRepository
-
-HTML_HINT: Final = "is this a registry's address, and is no login page before it?"
 _WRITING: Final = threading.Lock()
+
+
+class Manifests(Protocol):
+    """What of a repository is needed here."""
+
+    name: str
+
+    def get_manifest(self, reference: str) -> ManifestBytes:
+        """A manifest by tag or digest."""
+        ...
+
+    def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
+        """Keep a manifest."""
+        ...
+
+    def pages(
+        self, path: str, what: str, *, absent: bool = False
+    ) -> Iterator[tuple[Answer, dict[str, Any]]]:
+        """The pages of a list below the repository."""
+        ...
 
 
 def fallback_tag(digest: Digest) -> str:
@@ -39,7 +57,7 @@ def fallback_tag(digest: Digest) -> str:
     return str(digest).replace(":", "-")
 
 
-def find(repository: OciRepository, digest: Digest, kind: str) -> tuple[Descriptor, ...]:
+def find(repository: Manifests, digest: Digest, kind: str) -> tuple[Descriptor, ...]:
     """The referrers of a manifest, each once; only those of ``kind`` when it is given."""
     query = f"?artifactType={quote(kind, safe='')}" if kind else ""
     entries: list[dict[str, Any]] = []
@@ -79,7 +97,7 @@ def _descriptor(entry: Mapping[str, Any]) -> Descriptor | None:
     )
 
 
-def _by_tag(repository: OciRepository, subject: Digest) -> list[dict[str, Any]]:
+def _by_tag(repository: Manifests, subject: Digest) -> list[dict[str, Any]]:
     try:
         found = repository.get_manifest(fallback_tag(subject))
     except NotFoundError:
@@ -92,7 +110,7 @@ def _by_tag(repository: OciRepository, subject: Digest) -> list[dict[str, Any]]:
     return _entries(read_object(found.data, fallback_tag(subject)))
 
 
-def subject_of(repository: OciRepository, digest: Digest) -> Digest | None:
+def subject_of(repository: Manifests, digest: Digest) -> Digest | None:
     """The subject of a manifest that is there; None without one."""
     try:
         found = repository.get_manifest(str(digest))
@@ -101,9 +119,7 @@ def subject_of(repository: OciRepository, digest: Digest) -> Digest | None:
         return None
 
 
-def add_by_tag(
-    repository: OciRepository, subject: Digest, data: bytes, parts: ManifestParts
-) -> None:
+def add_by_tag(repository: Manifests, subject: Digest, data: bytes, parts: ManifestParts) -> None:
     """Add a manifest to its subject's list; nothing when it is there."""
     annotations = read_object(data, "manifest").get("annotations")
     entry: dict[str, Any] = {
@@ -119,7 +135,7 @@ def add_by_tag(
             _write(repository, subject, [*entries, entry])
 
 
-def remove_by_tag(repository: OciRepository, subject: Digest, digest: Digest) -> None:
+def remove_by_tag(repository: Manifests, subject: Digest, digest: Digest) -> None:
     """Take a manifest out of its subject's list, where there is one."""
     with _WRITING:
         entries = _by_tag(repository, subject)
@@ -132,7 +148,7 @@ def remove_by_tag(repository: OciRepository, subject: Digest, digest: Digest) ->
                     raise
 
 
-def _write(repository: OciRepository, subject: Digest, entries: list[dict[str, Any]]) -> None:
+def _write(repository: Manifests, subject: Digest, entries: list[dict[str, Any]]) -> None:
     index = {"schemaVersion": 2, "mediaType": OCI_IMAGE_INDEX, "manifests": entries}
     data = json.dumps(index, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     repository.put_manifest(fallback_tag(subject), data, OCI_IMAGE_INDEX)

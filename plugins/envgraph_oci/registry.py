@@ -1,28 +1,16 @@
-"""A registry: its repositories, its lists, and whether it answers."""
+"""A registry: its repositories, its list, and whether it answers."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
 
-from envgraph.api import RegistryError, check_repository, read_object
-from envgraph.errors import IntegrityError
-from envgraph_oci.answers import Answer, Call
-from envgraph_oci.auth import Auth, Lookup, Scopes
-from envgraph_oci.http import Http
-from envgraph_oci.options import (
-    OciOptions,
-    next_address,
-    origin_of,
-    place_of,
-)
+from envgraph.api import RegistryError
+from envgraph_oci.answers import Call
+from envgraph_oci.auth import Lookup
+from envgraph_oci.options import OciOptions
 from envgraph_oci.repository import OciRepository
-
-_LIST_LIMIT: Final = 16 << 20
-_MAX_PAGES: Final = 10_000
-_NEXT: Final = re.compile(r'<([^<>]{1,4096})>\s*;[^,<]*?\brel="?next"?', re.IGNORECASE)
+from envgraph_oci.wire import Wire
 
 
 class OciRegistry:
@@ -39,43 +27,34 @@ class OciRegistry:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Bind; RegistryError ``registry-options`` when the options cannot be meant."""
-        self.options = options
-        self.place = place_of(options)
-        self._http = Http(options, self.place, root=root, environ=environ, clock=clock, wall=wall)
-        self.auth = Auth(self._http, lookup, options.auth_hosts)
+        self._wire = Wire(
+            options, root=root, lookup=lookup, environ=environ, clock=clock, wall=wall
+        )
 
     @property
     def title(self) -> str:
         """The host as the user writes it."""
-        return self.place.title
-
-    @property
-    def base(self) -> str:
-        """``https://host/v2/``."""
-        return f"{self._http.origin}/v2/"
-
-    def full_name(self, name: str) -> str:
-        """A repository's name on the wire; refused when it is none."""
-        check_repository(name)
-        return check_repository(f"{self.place.prefix}/{name}" if self.place.prefix else name)
+        return self._wire.title
 
     def repository(self, name: str) -> OciRepository:
         """The repository of that name, there or not."""
-        return OciRepository(self, name)
+        return OciRepository(self._wire, name)
 
     def check(self) -> None:
         """Ask whether it answers and takes the user's login; RegistryError says why not."""
-        answer = self.auth.send(Call("GET", self.base, "ask whether it answers"))
+        answer = self._wire.auth.send(Call("GET", self._wire.base, "ask whether it answers"))
         if answer.status != 200:
             raise answer.error()
         answer.discard()
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Repositories by prefix, from ``_catalog``, which many registries refuse."""
-        own = f"{self.place.prefix}/" if self.place.prefix else ""
+        own = f"{self._wire.place.prefix}/" if self._wire.place.prefix else ""
         try:
-            for page in self.pages(
-                f"{self.base}_catalog?n=1000", ("registry:catalog:*",), "list the repositories"
+            for page in self._wire.pages(
+                f"{self._wire.base}_catalog?n=1000",
+                ("registry:catalog:*",),
+                "list the repositories",
             ):
                 for name in page.get("repositories") or ():
                     if isinstance(name, str) and name.startswith(own + prefix):
@@ -84,47 +63,11 @@ class OciRegistry:
             if error.retryable:
                 raise
             raise RegistryError(
-                f"{self.title} does not tell which repositories it has",
+                f"{self._wire.title} does not tell which repositories it has",
                 code="registry-unsupported",
                 detail=str(error),
             ) from None
 
-    def pages(
-        self, url: str, scopes: Scopes, what: str, *, absent: bool = False
-    ) -> Iterator[dict[str, Any]]:
-        """The documents of a list, page by page along ``Link: rel=next``."""
-        return (page for _, page in self.answers(url, scopes, what, absent=absent))
-
-    def answers(
-        self, url: str, scopes: Scopes, what: str, *, absent: bool = False
-    ) -> Iterator[tuple[Answer, dict[str, Any]]]:
-        """Pages with their answers. ``absent``: a first page that is not there is none."""
-        seen: set[str] = set()
-        for number in range(_MAX_PAGES):
-            answer = self.auth.send(Call("GET", url, what), scopes)
-            if answer.status == 404 and absent and not number:
-                answer.discard()
-                return
-            if answer.status != 200:
-                raise answer.error()
-            data = answer.read(_LIST_LIMIT)
-            try:
-                document = read_object(data or b"", what)
-            except IntegrityError:
-                hint = "is this a registry's address, and is no login page before it?"
-                raise answer.answer_error("its answer is no list", hint) from None
-            yield answer, document
-            seen.add(url)
-            link = _NEXT.search(answer.header("Link")[:8192])
-            if link is None:
-                return
-            url = next_address(answer.url, link[1], self.place)
-            if origin_of(url) != origin_of(answer.url):
-                raise answer.answer_error("its list goes on at another host, which is refused")
-            if url in seen:
-                raise answer.answer_error("its list has no end")
-        raise RegistryError(f"{self.title}: {what}: more than {_MAX_PAGES} pages")
-
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._wire.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from envgraph.api import (
     DOCKER_INDEX,
@@ -27,9 +27,7 @@ from envgraph.errors import IntegrityError, NotFoundError
 from envgraph_oci import referrers
 from envgraph_oci.answers import Answer, Call, Stream
 from envgraph_oci.uploads import Uploads
-
-if TYPE_CHECKING:
-    from envgraph_oci.registry import OciRegistry
+from envgraph_oci.wire import HTML_HINT, Wire
 
 _ACCEPT: Final = {
     "Accept": ", ".join((OCI_IMAGE_MANIFEST, OCI_IMAGE_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
@@ -38,19 +36,19 @@ _PAGE: Final = 1000
 
 
 class OciRepository:
-    """A repository of an :class:`~envgraph_oci.registry.OciRegistry`."""
+    """A repository of the registry at the other end of ``wire``."""
 
-    def __init__(self, registry: OciRegistry, name: str) -> None:
+    def __init__(self, wire: Wire, name: str) -> None:
         """``name`` is what the user calls it; on the wire the registry's prefix is before it."""
         self.name = name
-        self._registry = registry
-        self._full = registry.full_name(name)
+        self._wire = wire
+        self._full = wire.full_name(name)
         self._uploads = Uploads(
-            registry.auth, registry.place, registry.options, self._full, lambda: self._url("")
+            wire.auth, wire.place, wire.options, self._full, lambda: self._url("")
         )
 
     def _url(self, path: str) -> str:
-        return f"{self._registry.base}{self._full}{path}"
+        return f"{self._wire.base}{self._full}{path}"
 
     def _send(
         self,
@@ -62,13 +60,13 @@ class OciRepository:
         actions: str = "pull",
     ) -> Answer:
         call = Call(method, self._url(path), what, headers or {}, body)
-        return self._registry.auth.send(call, (f"repository:{self._full}:{actions}",))
+        return self._wire.auth.send(call, (f"repository:{self._full}:{actions}",))
 
     def _wrong(self, why: str) -> IntegrityError:
-        return IntegrityError(f"{self._registry.title}/{self._full}: {why}", code="registry-digest")
+        return IntegrityError(f"{self._wire.title}/{self._full}: {why}", code="registry-digest")
 
     def _gone(self, what: str) -> NotFoundError:
-        return NotFoundError(f"{self._registry.title}/{self._full} has no {what}")
+        return NotFoundError(f"{self._wire.title}/{self._full} has no {what}")
 
     def resolve(self, reference: str) -> Descriptor | None:
         """The manifest behind a tag or digest, by HEAD where that says enough."""
@@ -81,7 +79,7 @@ class OciRepository:
         if answer.status not in (200, 405):
             raise answer.error()
         if "html" in answer.media_type:
-            raise answer.answer_error("it answered with HTML", referrers.HTML_HINT)
+            raise answer.answer_error("it answered with HTML", HTML_HINT)
         said = _sha256(answer.header("Docker-Content-Digest"))
         length = answer.length
         enough = answer.status == 200 and length and answer.media_type
@@ -103,7 +101,7 @@ class OciRepository:
         if answer.status != 200:
             raise answer.error()
         if "html" in answer.media_type:
-            raise answer.answer_error("it answered with HTML", referrers.HTML_HINT)
+            raise answer.answer_error("it answered with HTML", HTML_HINT)
         if "docker.distribution.manifest.v1" in answer.media_type:
             answer.close()
             raise RegistryError(
@@ -168,7 +166,7 @@ class OciRepository:
         if answer.length not in (None, size - offset):
             answer.close()
             raise self._wrong(f"{digest} is sent with {answer.length} bytes, not {size - offset}")
-        with Stream(answer, self._registry.title) as body:
+        with Stream(answer, self._wire.title) as body:
             yield cast(BinaryIO, body)
 
     def _check_range(self, answer: Answer, size: int, offset: int, what: str) -> None:
@@ -182,7 +180,7 @@ class OciRepository:
             return
         answer.close()
         raise RegistryError(
-            f"{self._registry.title}: {what}: it does not begin at byte {offset}",
+            f"{self._wire.title}: {what}: it does not begin at byte {offset}",
             code="registry-unsupported",
         )
 
@@ -192,7 +190,7 @@ class OciRepository:
 
     def mount(self, digest: Digest, from_repository: str) -> bool:
         """Take a blob over from another repository of this registry."""
-        return self._uploads.mount(digest, self._registry.full_name(from_repository))
+        return self._uploads.mount(digest, self._wire.full_name(from_repository))
 
     def tags(self) -> Iterator[str]:
         """All tags, page by page."""
@@ -200,7 +198,7 @@ class OciRepository:
         scopes = (f"repository:{self._full}:pull",)
         url = self._url(f"/tags/list?n={_PAGE}")
         seen: set[str] = set()
-        for page in self._registry.pages(url, scopes, what, absent=True):
+        for page in self._wire.pages(url, scopes, what, absent=True):
             for tag in page.get("tags") or ():
                 if isinstance(tag, str) and tag not in seen:
                     seen.add(tag)
@@ -222,7 +220,7 @@ class OciRepository:
         if answer.status in (400, 405):
             answer.discard()
             raise RegistryError(
-                f"{self._registry.title} does not delete {'manifests' if digest else 'tags'}",
+                f"{self._wire.title} does not delete {'manifests' if digest else 'tags'}",
                 code="registry-unsupported",
             )
         if answer.status not in (200, 202, 204):
@@ -231,10 +229,12 @@ class OciRepository:
         if digest is not None and subject is not None:
             referrers.remove_by_tag(self, subject, digest)
 
-    def pages(self, path: str, what: str, **more: Any) -> Iterator[tuple[Answer, dict[str, Any]]]:
-        """The pages of a list below this repository; see :meth:`OciRegistry.answers`."""
+    def pages(
+        self, path: str, what: str, *, absent: bool = False
+    ) -> Iterator[tuple[Answer, dict[str, Any]]]:
+        """The pages of a list below this repository; see :meth:`Wire.answers`."""
         scopes = (f"repository:{self._full}:pull",)
-        return self._registry.answers(self._url(path), scopes, what, **more)
+        return self._wire.answers(self._url(path), scopes, what, absent=absent)
 
 
 def _sha256(text: str) -> Digest | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from envgraph_store import files, records
 from envgraph_store.errors import RecordCorrupt, RefConflict, StoreIOError, io_error
@@ -21,8 +21,7 @@ from envgraph_store.naming import escape, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from envgraph_store.transaction import Transaction
+    from contextlib import AbstractContextManager
 
 _RETRIES: Final = 16
 
@@ -106,12 +105,32 @@ class RefReader:
         return self._folders.shown("refs").joinpath(folder_name, str(generation))
 
 
+class RefBatch(Protocol):
+    """What moving a name needs of a transaction."""
+
+    generations: dict[str, int]
+
+    def set_ref(self, name: str, value: Mapping[str, object], expected: int | None) -> None:
+        """Give a name a value at commit, if it is at ``expected`` then."""
+        ...
+
+    def delete_ref(self, name: str, expected: int | None) -> None:
+        """Take a name's value away at commit, if it is at ``expected`` then."""
+        ...
+
+    def commit(self) -> None:
+        """Make it durable and visible."""
+        ...
+
+
 class Refs(RefReader):
     """All names of the store, to read and to move. Safe to use from threads."""
 
     __slots__ = ("_begin",)
 
-    def __init__(self, folders: Folders, begin: Callable[[], Transaction]) -> None:
+    def __init__(
+        self, folders: Folders, begin: Callable[[], AbstractContextManager[RefBatch]]
+    ) -> None:
         super().__init__(folders)
         self._begin = begin
 
@@ -164,7 +183,7 @@ def link_generation(
         try:
             os.link(staged, str(number), src_dir_fd=stage, dst_dir_fd=fd)
         except FileExistsError:
-            raise _conflict(name, expected, number) from None
+            raise conflict(name, expected, number) from None
         folders.disk.sync_folder(fd)
     finally:
         os.close(fd)
@@ -181,11 +200,13 @@ def check_expected(folders: Folders, name: str, expected: int | None) -> int:
     ref = _as_ref(highest, document)
     current = None if ref is None else ref.generation
     if current != expected:
-        raise _conflict(name, expected, current)
+        raise conflict(name, expected, current)
     return highest
 
 
-def _conflict(name: str, expected: int | None, current: int | None) -> RefConflict:
+def conflict(name: str, expected: int | None, current: int | None) -> RefConflict:
+    """The error for a name that is not at the generation that was expected."""
+
     def said(generation: int | None) -> str:
         return "absent" if generation is None else f"at generation {generation}"
 

@@ -158,7 +158,7 @@ class Transaction:
     def delete_ref(self, name: str, expected: int | None) -> None:
         """Take a name's value away at commit, if it is at ``expected`` then."""
         if expected is None:
-            raise refs._conflict(name, 0, None)
+            raise refs.conflict(name, 0, None)
         self._plan_ref(name, None, expected)
 
     def commit(self) -> None:
@@ -292,7 +292,7 @@ class Transaction:
         except OSError as error:
             raise io_error(error, "write to", self.where) from error
         size = data.nbytes if isinstance(data, memoryview) else len(data)
-        self._finished(area, digest, stage.Staged(name, size), fd)
+        self.finished(area, digest, stage.Staged(name, size), fd)
         return digest
 
     def _kept_like(self, fd: int, area: AreaName, size: int) -> Digest | None:
@@ -320,7 +320,7 @@ class Transaction:
             with self._mutex:
                 self._buffers.append(buffer)
 
-    def _begin(self, writer: StagedWriter) -> tuple[str, int]:
+    def begin(self, writer: StagedWriter) -> tuple[str, int]:
         """A new staged file for ``writer``: its name, and a descriptor to write to."""
         name = self._next_name()
         with self._mutex:
@@ -332,7 +332,8 @@ class Transaction:
             self._writing[name] = writer
         return name, fd
 
-    def _finished(self, area: AreaName, digest: Digest, staged: stage.Staged, fd: int) -> None:
+    def finished(self, area: AreaName, digest: Digest, staged: stage.Staged, fd: int) -> None:
+        """Take a whole object of a writer, with its descriptor."""
         with self._mutex:
             if not self._open:
                 os.close(fd)
@@ -343,7 +344,8 @@ class Transaction:
         if first.name != staged.name:
             self._stage.drop(staged.name)
 
-    def _drop(self, name: str) -> None:
+    def drop(self, name: str) -> None:
+        """Remove the staged file of a writer that gave up."""
         with self._mutex:
             self._writing.pop(name, None)
         self._stage.drop(name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from pathlib import Path
+from typing import Final, Protocol, Self
 
 from envgraph_store import files
 from envgraph_store.digest import Digest
@@ -12,11 +13,29 @@ from envgraph_store.errors import DigestMismatch, io_error
 from envgraph_store.layout import AreaName
 from envgraph_store.stage import Staged
 
-if TYPE_CHECKING:
-    from envgraph_store.transaction import Transaction
-
 _BUFFER: Final = 1 << 18
 _SMALL: Final = 1 << 16
+
+
+class Batch(Protocol):
+    """What a writer needs of the transaction that it writes for."""
+
+    @property
+    def where(self) -> Path:
+        """The folder that holds what is not visible yet, for messages."""
+        ...
+
+    def begin(self, writer: StagedWriter) -> tuple[str, int]:
+        """Make the file: its name, and a descriptor to write to, which the writer closes."""
+        ...
+
+    def finished(self, area: AreaName, digest: Digest, staged: Staged, fd: int) -> None:
+        """Take the whole object; the descriptor is the batch's from now on."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove the file of a writer that gave up."""
+        ...
 
 
 class StagedWriter:
@@ -27,7 +46,7 @@ class StagedWriter:
     """
 
     def __init__(
-        self, owner: Transaction, area: AreaName, expect: Digest | None, limit: int | None
+        self, owner: Batch, area: AreaName, expect: Digest | None, limit: int | None
     ) -> None:
         self._owner = owner
         self._expect = expect
@@ -37,7 +56,7 @@ class StagedWriter:
         self._mutex = threading.Lock()
         self.area: AreaName = area
         self.size = 0
-        self._name, self._fd = owner._begin(self)
+        self._name, self._fd = owner.begin(self)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Take bytes; return how many. Raise :class:`DigestMismatch` beyond the size."""
@@ -81,7 +100,7 @@ class StagedWriter:
         except BaseException:
             self.abort()
             raise
-        self._owner._finished(self.area, digest, Staged(self._name, self.size), fd)
+        self._owner.finished(self.area, digest, Staged(self._name, self.size), fd)
         return digest
 
     def abort(self) -> None:
@@ -90,7 +109,7 @@ class StagedWriter:
             fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-            self._owner._drop(self._name)
+            self._owner.drop(self._name)
 
     def __enter__(self) -> Self:
         return self

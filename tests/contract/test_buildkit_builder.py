@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -29,6 +30,22 @@ class TestCurrent(BuilderContract):
     @pytest.fixture
     def builder(self, shared: Builder) -> Builder:
         return shared
+
+
+if STANDALONE := os.environ.get("ENVGRAPH_BUILDKITD"):
+
+    class TestStandalone(BuilderContract):
+        """A buildkitd of its own: no distribution packages one, so its address is given."""
+
+        @pytest.fixture(scope="class")
+        @classmethod
+        def shared(cls) -> Iterator[Builder]:
+            with opened(STANDALONE) as builder:
+                yield builder
+
+        @pytest.fixture
+        def builder(self, shared: Builder) -> Builder:
+            return shared
 
 
 class TestOld(BuilderContract):

@@ -10,7 +10,8 @@ import pytest
 from envgraph.conda import problems
 from envgraph.conda.channels import channel_sources
 from envgraph.conda.gateway import run_async
-from envgraph.conda.solve import SolveRequest, solve
+from envgraph.conda.request import SolveRequest
+from envgraph.conda.solve import solve
 from envgraph.conda.specs import parse_requirements
 from envgraph.errors import InputError, OfflineError, ResolveError
 from envgraph.model.config import WorkspaceConfig

@@ -37,6 +37,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "envgraph/conda/gateway.py": "one solve, where a notebook already runs a loop",
         "envgraph/testing/builder/contract_failures.py": "a test of several builds at once",
         "envgraph/testing/http.py": "a server for tests",
+        "envgraph/testing/loopback.py": "a server for tests",
         "envgraph/testing/registry/contract_crowd.py": "tests of many threads at once",
         "envgraph/testing/registry/scripted.py": "a server for tests",
         "plugins/envgraph_buildkit/dial.py": "carries bytes between grpcio and dockerd's upgrade",

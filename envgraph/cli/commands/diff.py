@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from envgraph.cli.commands.show import reference
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
+from envgraph.errors import UsageError
 
-FIRST: Final = Operand("A", "the older: a REF, azureml://registries/…, or the path of a lockfile")
+SIDES: Final = (
+    "A and B are, in any mixture: a REF; azureml://registries/…; the path of a lockfile; an image "
+    "by its sha256 digest, as oci:PATH[:NAME] or docker-archive:PATH, or in a registry "
+    "(HOST/REPOSITORY:TAG, docker://python:3.12), of which no layer is downloaded; and PATH#REF, a "
+    "version of the workspace in another folder."
+)
+OTHER_STORE: Final = Flag(
+    "--other-store", "where the versions of PATH#REF lie; default: this store", "DIR"
+)
+FIRST: Final = Operand("A", "the older: a REF, a lockfile, an image, PATH#REF")
 SECOND: Final = Operand("B", "the newer, in the same forms")
 SIGNATURE: Final = Signature(
     operands=(FIRST, SECOND),
@@ -22,14 +33,20 @@ SIGNATURE: Final = Signature(
             default="text",
         ),
         Flag("--platform", "the platform to compare; default: the first of both", "PLATFORM"),
+        OTHER_STORE,
     ),
     notes=(
+        SIDES,
         "Packages that the file names come first, then those that came along (nested); `major` "
         "marks a change of the first number of a version, which may break things.",
+        "An image that is one of ours is compared as the version that it is. Of any other only "
+        "what it says of itself is compared; what it does not say is listed.",
     ),
     examples=(
         ("envgraph diff train:1 train", "from version 1 to the latest"),
         ("envgraph diff old.conda-lock.yml train --format markdown", "to paste into a review"),
+        ("envgraph diff train:3 127.0.0.1:5000/ml/train:3", "an image in a registry"),
+        ("envgraph diff ../old-project#train train", "beside another workspace's"),
     ),
 )
 
@@ -42,6 +59,7 @@ class Arguments:
     after: str
     format: str
     platform: str | None
+    other_store: Path | None
 
 
 def read(values: Values) -> Arguments:
@@ -51,12 +69,22 @@ def read(values: Values) -> Arguments:
         reference(values, SECOND),
         values.text("--format") or "text",
         values.text("--platform"),
+        other_store(values),
     )
+
+
+def other_store(values: Values) -> Path | None:
+    """The folder of ``--other-store``; UsageError where there is none."""
+    text = values.text("--other-store")
+    if text is not None and not Path(text).is_dir():
+        raise UsageError(f"--other-store {text}: there is no such folder", code="no-folder")
+    return None if text is None else Path(text).absolute()
 
 
 def run(arguments: Arguments, session: Session) -> int:
     """Print the differences; 0 whether there are any or not."""
     with session.open_workspace() as workspace:
+        workspace.other_store = arguments.other_store
         found = workspace.versions.diff(
             arguments.before, arguments.after, platform=arguments.platform
         )

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from envgraph.cli.commands.diff import OTHER_STORE, SIDES, other_store
 from envgraph.cli.commands.show import reference
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
 
-FIRST: Final = Operand("A", "a REF, azureml://registries/…, or the path of a lockfile")
+FIRST: Final = Operand("A", "a REF, a lockfile, an image, PATH#REF")
 SECOND: Final = Operand("B", "the other; without it, A and the version before it", "optional")
 SIGNATURE: Final = Signature(
     operands=(FIRST, SECOND),
-    flags=(Flag("--platform", "the platform to compare; default: the first of both", "PLATFORM"),),
+    flags=(
+        Flag("--platform", "the platform to compare; default: the first of both", "PLATFORM"),
+        OTHER_STORE,
+    ),
     notes=(
         "Computes the keys again with one input swapped at a time, and names the smallest set that "
         "explains the difference: for the definition, the lock, the runtime and the image. What "
         "differs and explains nothing (the order of lines, for the lock) is said, too. The cost is "
         "what B's image has in layers that A's lacks.",
+        SIDES,
     ),
     examples=(
         ("envgraph why train", "why the latest version is another one than that before"),
@@ -34,17 +40,20 @@ class Arguments:
     before: str
     after: str | None
     platform: str | None
+    other_store: Path | None
 
 
 def read(values: Values) -> Arguments:
     """The verb's arguments."""
     after = None if values.word(SECOND.name) is None else reference(values, SECOND)
-    return Arguments(reference(values, FIRST), after, values.text("--platform"))
+    first = reference(values, FIRST)
+    return Arguments(first, after, values.text("--platform"), other_store(values))
 
 
 def run(arguments: Arguments, session: Session) -> int:
     """Explain it; NotFoundError for what is not there, or a first version alone."""
     with session.open_workspace() as workspace:
+        workspace.other_store = arguments.other_store
         found = workspace.versions.why(
             arguments.before, arguments.after, platform=arguments.platform
         )

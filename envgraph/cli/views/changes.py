@@ -9,11 +9,11 @@ from envgraph.cli.views.text import table
 from envgraph.diff.packages import PackageChange
 
 
-def change_row(change: PackageChange, arrow: str) -> list[str]:
-    """``~ numpy 1.26.4 → 2.1.0 nested, major``."""
+def change_row(change: PackageChange, arrow: str, *, asked: bool = True) -> list[str]:
+    """``~ numpy 1.26.4 → 2.1.0 nested, major``; without ``asked`` nobody knows what is nested."""
     document = change.to_json()
     before, after = document["from"], document["to"]
-    remarks = [] if change.direct else ["nested"]
+    remarks = [] if change.direct or not asked else ["nested"]
     if change.major:
         remarks.append("major")
     if change.kind == "added":
@@ -26,9 +26,11 @@ def change_row(change: PackageChange, arrow: str) -> list[str]:
     return [sign, name, versions, ", ".join(remarks)]
 
 
-def change_lines(changes: Iterable[PackageChange], arrow: str, indent: str) -> list[list[Piece]]:
+def change_lines(
+    changes: Iterable[PackageChange], arrow: str, indent: str, *, asked: bool = True
+) -> list[list[Piece]]:
     """One line for each change, in the order given; what may break things stands out."""
-    rows = [change_row(change, arrow) for change in changes]
+    rows = [change_row(change, arrow, asked=asked) for change in changes]
     lines = table(rows, indent=indent)
     for row, line in zip(rows, lines, strict=True):
         text = line[0]

@@ -74,6 +74,8 @@ def lines_of(diagnostic: Diagnostic, width: int, *, with_file: bool = True) -> l
     else:
         filler = "x" * (len(plain) - 1)
         first, *others = wrap(f"{filler} {summary}{code}", width)
+        if first == filler and others:  # a first word too long for the line stays beside it
+            first, *others = others
         lines.append([*head, *_with_code(first.removeprefix(f"{filler} "), code)])
     lines += [["  ", *_with_code(line, code)] for line in others]
     for line in wrap(from_here(redact(diagnostic.detail)), width - 2) if diagnostic.detail else ():

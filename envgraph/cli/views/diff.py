@@ -12,16 +12,21 @@ from envgraph.cli.views.text import many, size
 if TYPE_CHECKING:
     from envgraph.cli.session import Session
     from envgraph.diff.packages import PackageChange
+    from envgraph.diff.pictures import PictureDiff
     from envgraph.diff.versions import Lines, Moved, VersionDiff
 
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
 
-def show_diff(found: VersionDiff, session: Session) -> None:
+def show_diff(found: VersionDiff | PictureDiff, session: Session) -> None:
     """From metadata to packages; what is equal is left out."""
+    from envgraph.diff.versions import VersionDiff
+
     console = session.console
     show = console.out
-    show(Styled(f"{found.before.title} -> {found.after.title}", "bold"))
+    asked = isinstance(found, VersionDiff)
+    for part in wrap(f"{found.before.title} -> {found.after.title}", console.width):
+        show(Styled(part, "bold"))
     for line in _summary(found):
         for part in wrap(line, console.width - 2):
             show("  ", part)
@@ -34,11 +39,11 @@ def show_diff(found: VersionDiff, session: Session) -> None:
     for title, changes in _packages(found):
         show()
         show(Styled(title, "bold"))
-        for cells in change_lines(changes, console.symbols.arrow, "  "):
+        for cells in change_lines(changes, console.symbols.arrow, "  ", asked=asked):
             show(*cells)
 
 
-def as_markdown(found: VersionDiff) -> str:
+def as_markdown(found: VersionDiff | PictureDiff) -> str:
     """The same as Markdown, tables and all."""
     lines = [f"### {_code(found.before.title)} → {_code(found.after.title)}", ""]
     lines += [f"- {_plain(line)}" for line in _summary(found)]
@@ -52,10 +57,33 @@ def as_markdown(found: VersionDiff) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _summary(found: VersionDiff) -> Iterable[str]:
-    if found.is_empty:
-        yield "nothing differs"
+def _summary(found: VersionDiff | PictureDiff) -> Iterable[str]:
+    from envgraph.diff.pictures import PictureDiff
+
+    if found.same_image and found.before.image is not None and found.is_empty:
+        yield f"nothing differs: both are the image {found.before.image}"
         return
+    if found.is_empty:
+        yield "nothing differs" + (", of what is known" if isinstance(found, PictureDiff) else "")
+        return
+    if isinstance(found, PictureDiff):
+        if found.same_files:
+            yield "the same files in every layer"
+    else:
+        yield from _same(found)
+    layers = found.to_json()["layers"]
+    if layers is not None and layers["new"]:
+        yield (
+            f"{layers['from']} -> {layers['to']} layers,"
+            f" {layers['new']} of them new ({size(layers['new_bytes'])})"
+        )
+        if layers.get("recompressed"):
+            yield f"{layers['recompressed']} of the new ones are old ones, compressed otherwise"
+    elif layers is not None and not found.same_image:
+        yield f"{layers['from']} -> {layers['to']} layers, none of them new"
+
+
+def _same(found: VersionDiff) -> Iterable[str]:
     same = [
         word
         for word, equal in (
@@ -70,17 +98,17 @@ def _summary(found: VersionDiff) -> Iterable[str]:
         yield f"same {', '.join(same)}"
     if not found.same_definition and found.same_lock:
         yield "asked for otherwise, resolved the same"
-    layers = found.to_json()["layers"]
-    if layers is not None and layers["new"]:
-        yield (
-            f"{layers['from']} -> {layers['to']} layers,"
-            f" {layers['new']} of them new ({size(layers['new_bytes'])})"
-        )
-    elif layers is not None and not found.same_image:
-        yield f"{layers['from']} -> {layers['to']} layers, none of them new"
 
 
-def _packages(found: VersionDiff) -> Iterable[tuple[str, Sequence[PackageChange]]]:
+def _packages(
+    found: VersionDiff | PictureDiff,
+) -> Iterable[tuple[str, Sequence[PackageChange]]]:
+    from envgraph.diff.pictures import PictureDiff
+
+    if isinstance(found, PictureDiff):  # an image does not say what was asked for
+        if found.packages:
+            yield many(len(found.packages), "package"), found.packages
+        return
     direct = [c for c in found.packages if c.direct]
     nested = [c for c in found.packages if not c.direct]
     for what, changes in (("asked for", direct), ("that came along", nested)):
@@ -90,7 +118,12 @@ def _packages(found: VersionDiff) -> Iterable[tuple[str, Sequence[PackageChange]
             yield text + (f", {many(majors, 'major change')}" if majors else ""), changes
 
 
-def _sections(found: VersionDiff) -> Iterable[tuple[str, list[str]]]:
+def _sections(found: VersionDiff | PictureDiff) -> Iterable[tuple[str, list[str]]]:
+    from envgraph.diff.pictures import PictureDiff
+
+    if isinstance(found, PictureDiff):
+        yield from _picture_sections(found)
+        return
     if found.metadata:
         yield "Metadata", [_moved(item) for item in found.metadata]
     if not found.same_base or found.base_labels:
@@ -110,6 +143,18 @@ def _sections(found: VersionDiff) -> Iterable[tuple[str, list[str]]]:
     ):
         if moved:
             yield title, [_moved(item) for item in moved]
+
+
+def _picture_sections(found: PictureDiff) -> Iterable[tuple[str, list[str]]]:
+    from envgraph.diff.pictures import base_text
+
+    before, after = found.bases
+    if found.same_base is False and before is not None and after is not None:
+        yield "Base", [base_text(before), f"-> {base_text(after)}"]
+    if found.settings and not found.same_image:
+        yield "Settings", [_moved(item) for item in found.settings]
+    if found.unknown:
+        yield "Not known", list(found.unknown)
 
 
 def _base(found: VersionDiff) -> list[str]:
@@ -133,6 +178,8 @@ def _moved(item: Moved) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return "-" if value is None else str(value)
 
 

@@ -9,12 +9,13 @@ from envgraph.cli.views.text import listed, many, size
 
 if TYPE_CHECKING:
     from envgraph.cli.session import Session
+    from envgraph.diff.pictures import PictureWhy
     from envgraph.diff.why import Explanation, Why
 
 _MOST: Final = 20
 
 
-def show_why(found: Why, session: Session) -> None:
+def show_why(found: Why | PictureWhy, session: Session) -> None:
     """What is the same in one line; what differs with the inputs that decide."""
     console = session.console
     show = console.out
@@ -23,9 +24,14 @@ def show_why(found: Why, session: Session) -> None:
         for part in wrap(text, console.width - len(indent)):
             show(indent, part)
 
-    show(Styled(f"{found.diff.before.title} and {found.diff.after.title}", "bold"))
-    everything = (found.definition, found.lock, found.runtime, found.image)
-    parts = [part for part in everything if part is not None]
+    for text in wrap(f"{found.diff.before.title} and {found.diff.after.title}", console.width):
+        show(Styled(text, "bold"))
+    parts = _parts(found)
+    if found.diff.same_image and all(part.same for part in parts):
+        line(f"both are the same image, {found.diff.before.image}")
+        show()
+        show("There is nothing to explain, and it costs nothing.")
+        return
     same = [part.identity for part in parts if part.same]
     if same:
         line(f"same {listed(same)}")
@@ -47,16 +53,28 @@ def show_why(found: Why, session: Session) -> None:
         line(f"note: {found.note}", "")
 
 
+def _parts(found: Why | PictureWhy) -> list[Explanation]:
+    from envgraph.diff.pictures import PictureWhy
+
+    if isinstance(found, PictureWhy):
+        return [found.image]
+    everything = (found.definition, found.lock, found.runtime, found.image)
+    return [part for part in everything if part is not None]
+
+
 def _title(part: Explanation) -> str:
     if not part.inputs:
         return f"Another {part.identity}"
     return f"Another {part.identity}, because of {many(len(part.inputs), 'input')}"
 
 
-def _cost(found: Why) -> str:
+def _cost(found: Why | PictureWhy) -> str:
     layers = found.diff.to_json()["layers"]
     if layers is None:
         return "What it costs in layers is not known: an image is not in the store."
     if not layers["new"]:
         return "It costs no layer: every one of them is in the first image, too."
-    return f"It costs {many(layers['new'], 'layer')}, {size(layers['new_bytes'])} compressed."
+    text = f"It costs {many(layers['new'], 'layer')}, {size(layers['new_bytes'])} compressed"
+    if layers.get("recompressed"):
+        text += f"; {layers['recompressed']} hold what the first has, compressed otherwise"
+    return text + "."

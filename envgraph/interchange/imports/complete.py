@@ -8,14 +8,21 @@ was fetched stays in the store's packages, so that apply needs no second downloa
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from envgraph.conda import credentials
 from envgraph.conda.fetch import Measured, measure, places
 from envgraph.conda.transport import Transport
-from envgraph.errors import EnvgraphError, FetchError, InputError, IntegrityError, OfflineError
+from envgraph.errors import (
+    Diagnostic,
+    EnvgraphError,
+    FetchError,
+    InputError,
+    IntegrityError,
+    OfflineError,
+)
 from envgraph.image.archive_errors import ArchiveError
 from envgraph.image.conda_archive import open_conda_archive
 from envgraph.interchange.imports.foreign import ForeignPackage, is_wheel
@@ -26,6 +33,9 @@ from envgraph_store.digest import Digest
 
 _NOT_KNOWN: Final = Digest.of(b"")
 """Stands for a digest until the archive has been read; it never leaves this module."""
+
+_CANNOT_BE_HAD: Final = (OfflineError.default_code, FetchError.default_code)
+_TOLD_APART: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,29 @@ class Completer:
                 detail=credentials.mask(package.url),
             )  # fmt: skip
         return index
+
+
+def told_once(problems: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Archives that cannot be had, as one problem where they are many: often it is all."""
+    told: list[Diagnostic] = []
+    by_code: dict[str, list[Diagnostic]] = {}
+    for problem in problems:
+        by_code.setdefault(problem.code, []).append(problem)
+    for code, found in by_code.items():
+        if code not in _CANNOT_BE_HAD or len(found) <= _TOLD_APART:
+            told += found
+            continue
+        names = [d.summary.partition(":")[0] for d in found[1:_TOLD_APART]]
+        names.append(f"and {len(found) - _TOLD_APART} more")
+        told.append(
+            replace(
+                found[0],
+                summary=f"{len(found)} packages: the lock does not say all of them, and their "
+                "archives cannot be had",
+                detail="\n".join([found[0].summary, found[0].detail, *names]),
+            )
+        )
+    return told
 
 
 def _whole(package: ForeignPackage) -> bool:

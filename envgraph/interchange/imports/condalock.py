@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from envgraph.interchange.imports.foreign import (
 )
 from envgraph.lock.yamlread import load_yaml
 
+_REPOSITORY: Final = re.compile(r"(?i)(git|hg|svn|bzr)\+")
 _INSTALLED: Final = ("main", "dev")
 """The categories that ``conda-lock install`` takes without being asked."""
 
@@ -137,6 +139,12 @@ def _own(path: Path, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _package(item: Mapping[str, Any], place: str) -> tuple[ForeignPackage | None, str]:
+    url = credentials.recorded(item["url"])
+    if item["manager"] == "pip" and _REPOSITORY.match(url):  # its hash is that of the commit
+        return ForeignPackage(
+            "pip", item["name"], item["version"], url, place=place,
+            problem="it comes from a repository: there is no archive to pin",
+        ), ""  # fmt: skip
     hashes = item.get("hash") or {}
     sha256, md5 = str(hashes.get("sha256") or ""), str(hashes.get("md5") or "")
     for kind, value in (("sha256", sha256), ("md5", md5)):
@@ -147,7 +155,7 @@ def _package(item: Mapping[str, Any], place: str) -> tuple[ForeignPackage | None
     )
     if item["manager"] == "pip":
         return ForeignPackage(
-            "pip", item["name"], item["version"], credentials.recorded(item["url"]),
+            "pip", item["name"], item["version"], url,
             file_name=file_name_of(item["url"]), sha256=sha256.lower(), depends=depends,
             place=place,
         ), ""  # fmt: skip
@@ -155,7 +163,7 @@ def _package(item: Mapping[str, Any], place: str) -> tuple[ForeignPackage | None
     if address is None:
         return None, f"{item['name']}: its address is not that of a conda package"
     return ForeignPackage(
-        "conda", item["name"].lower(), item["version"], credentials.recorded(item["url"]),
+        "conda", item["name"].lower(), item["version"], url,
         build=item.get("build") or address.build, subdir=address.subdir,
         file_name=address.file_name, channel=address.channel, sha256=sha256.lower(),
         md5=md5.lower(), depends=depends, place=place,
@@ -165,11 +173,15 @@ def _package(item: Mapping[str, Any], place: str) -> tuple[ForeignPackage | None
 def _channels(
     metadata: Mapping[str, Any], platforms: Mapping[str, tuple[ForeignPackage, ...]]
 ) -> tuple[str, ...]:
-    """The lock's channels in its order, then others that its packages really come from."""
+    """The lock's channels in its order, then others that its packages really come from.
+
+    Old versions of conda-lock wrote names alone.
+    """
+    urls = [c.get("url") if isinstance(c, dict) else c for c in metadata["channels"]]
     named = [
-        canonical_name(credentials.recorded(channel["url"].rstrip("/")), {})
-        for channel in metadata["channels"]
-        if isinstance(channel.get("url"), str)
+        canonical_name(credentials.recorded(url.rstrip("/")), {})
+        for url in urls
+        if isinstance(url, str)
     ]
     used = [c for packages in platforms.values() for c in channels_of(packages)]
     return tuple(dict.fromkeys([*named, *used]))

@@ -108,8 +108,11 @@ def conda_address(url: str) -> CondaAddress | None:
 
 
 def file_name_of(url: str) -> str:
-    """The last part of an address, unquoted."""
-    return unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+    """The last part of an address, unquoted; empty when it is none."""
+    try:
+        return unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+    except ValueError:
+        return ""
 
 
 def is_wheel(url: str) -> bool:

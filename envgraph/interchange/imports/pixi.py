@@ -1,4 +1,4 @@
-"""``pixi.lock`` of versions 4 to 7: one of its environments."""
+"""``pixi.lock`` of versions 4 to 7, and what was version 3 of it: one of its environments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ VERSIONS: Final = range(4, 8)
 _VERSION: Final = re.compile(r"^version:\s*['\"]?([^\s'\"#]{1,20})", re.MULTILINE)
 
 
-def read_pixi(path: Path, text: str, name: str, environment: str | None) -> ForeignLock:
+def read_pixi(
+    path: Path, text: str, name: str, environment: str | None, versions: range = VERSIONS
+) -> ForeignLock:
     """The packages of one environment: ``default`` unless another is named.
 
     Where several of pixi's platforms are one for conda (``linux-64`` and
@@ -30,7 +32,7 @@ def read_pixi(path: Path, text: str, name: str, environment: str | None) -> Fore
     """
     match = _VERSION.search(text)
     said = match[1] if match else ""
-    if not (said.isdecimal() and int(said) in VERSIONS):
+    if not (said.isdecimal() and int(said) in versions):
         line = text[: match.start()].count("\n") + 1 if match else 1
         raise InputError(
             f"a pixi lockfile of version {said or 'unknown'}: 4 to 7 can be imported",
@@ -125,13 +127,14 @@ def _package(package: PixiPackage) -> ForeignPackage:
             problem="pixi builds it from sources: there is no archive to pin",
         )  # fmt: skip
     # Most versions of the format leave out which noarch it is, and rattler guesses by the
-    # build string: only the archive knows.
+    # build string: only the archive knows. Version 3 writes the platform of the lock where
+    # the subdir belongs: the address has it.
     return ForeignPackage(
         "conda", package.name, package.version, credentials.recorded(url),
-        build=package.build, subdir=package.subdir, file_name=address.file_name,
+        build=package.build, subdir=address.subdir, file_name=address.file_name,
         channel=address.channel, sha256=package.sha256, md5=package.md5, size=package.size,
         depends=package.depends, constrains=package.constrains,
-        noarch=None if package.subdir == "noarch" else "",
+        noarch=None if address.subdir == "noarch" else "",
         build_number=package.build_number, timestamp_ms=package.timestamp_ms,
         license=package.license, python_site_packages_path=package.python_site_packages_path,
     )  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Final
 
 from envgraph.errors import InputError, SourceLocation
 from envgraph.interchange.imports.foreign import LARGEST_IMPORT, ForeignLock
+from envgraph.spec.problems import Problems
+from envgraph.spec.text import decode
 
 FORMATS: Final = (
     "conda-lock v1, pixi.lock v4 to v7, @EXPLICIT lists, pylock.toml, requirements files and "
@@ -18,6 +20,16 @@ _TOP_KEYS: Final = re.compile(r"^([A-Za-z_-]+):", re.MULTILINE)
 _ENDINGS: Final = re.compile(
     r"(?i)[._-]?(conda-lock|pixi|pylock|requirements|explicit)?\.(ya?ml|lock|txt|toml|in)$"
 )
+_PIXI_3: Final = re.compile(r"^version:\s*['\"]?3\b", re.MULTILINE)
+"""pixi's lock before it had environments: in the shape of conda-lock's."""
+_OTHERS: Final = {
+    "uv.lock": "write it with `uv export --format pylock.toml -o pylock.toml`",
+    "poetry.lock": "write it with `poetry export -o requirements.txt`",
+    "pdm.lock": "write it with `pdm export -f pylock -o pylock.toml`",
+    "Pipfile.lock": "write it with `pipenv requirements --hash > requirements.txt`",
+}
+"""Locks of tools that can write one of the known formats."""
+_UV: Final = re.compile(r"^\[\[package\]\]$[\s\S]*^source = \{", re.MULTILINE)
 _PYLOCK: Final = re.compile(r"^lock-version\s*=", re.MULTILINE)
 _REQUIREMENTS: Final = re.compile(r"(?i).*requirements?.*\.(txt|in)")
 _MLFLOW: Final = ("MLmodel", "python_env.yaml")
@@ -48,6 +60,10 @@ def read_foreign(
 
         return read_explicit(path, text, called)
     keys = set(_TOP_KEYS.findall(text))
+    if {"version", "metadata"} <= keys and _PIXI_3.search(text):
+        from envgraph.interchange.imports.pixi import read_pixi
+
+        return read_pixi(path, text, called, environment, range(3, 4))
     if {"version", "metadata"} <= keys:
         from envgraph.interchange.imports.condalock import read_conda_lock
 
@@ -68,7 +84,8 @@ def read_foreign(
         "this is none of the files that can be imported",
         code="import-kind",
         source=SourceLocation(str(path)),
-        hint=f"this version reads {FORMATS}; an environment file needs no import",
+        hint=_OTHERS.get("uv.lock" if _UV.search(text) else path.name)
+        or f"this version reads {FORMATS}; an environment file needs no import",
     )
 
 
@@ -82,13 +99,11 @@ def _text(path: Path) -> str:
         ) from None
     if len(data) > LARGEST_IMPORT:
         raise InputError(f"{path} is larger than any lock ({LARGEST_IMPORT} bytes)", code="size")
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8", code="not-utf-8", source=SourceLocation(str(path)),
-            detail=f"byte {error.start}",
-        ) from None  # fmt: skip
+    problems = Problems()
+    text = decode(data, str(path), problems)
+    if text is None:
+        raise InputError(problems.result())
+    return text.replace("\r\n", "\n")
 
 
 def _name_from(path: Path) -> str:

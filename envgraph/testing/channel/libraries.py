@@ -73,6 +73,14 @@ def package_name(soname: str) -> str:
     return known[0] if known else re.sub(r"[^a-z0-9_.-]", "x", stem(soname).lower())
 
 
+def machine_state() -> tuple[tuple[str, str, int, int], ...]:
+    """soname, file, size and time of the libraries known by name: what an upgrade changes."""
+    known = sorted(item for item in system_libraries().items() if stem(item[0]) in _NAMES)
+    files = [(soname, path.resolve()) for soname, path in known]
+    states = [(soname, str(path), path.stat()) for soname, path in files if path.is_file()]
+    return tuple((soname, name, at.st_size, at.st_mtime_ns) for soname, name, at in states)
+
+
 @dataclass(frozen=True, slots=True)
 class LibraryClosure:
     """soname → file of everything asked for and needed below it, glibc left out."""

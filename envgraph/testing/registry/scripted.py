@@ -14,12 +14,9 @@ spec 1.1, in :mod:`envgraph.testing.registry.scripted_answers`.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
-import socketserver
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +24,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from envgraph.testing.loopback import LoopbackServer
 from envgraph.testing.registry.scripted_answers import Contents, TokenService
 
 _PIECE = 64 << 10
@@ -285,42 +283,13 @@ def _zeros() -> Iterator[bytes]:
         yield b"\0" * _PIECE
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    request_queue_size = 256
-    allow_reuse_address = True
-    daemon_threads = False
-    block_on_close = True
-
+class _Server(LoopbackServer):
     def __init__(self, owner: ScriptedRegistry, certificate: tuple[Path, Path] | None) -> None:
         self.owner = owner
-        self._open: set[socket.socket] = set()
-        self._guard = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         if certificate is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(*certificate)
             self.socket = context.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._guard:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._guard:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that went away; tell of everything else."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-    def end_connections(self) -> None:
-        """Wake every thread that waits for its client."""
-        with self._guard:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)

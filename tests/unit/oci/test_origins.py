@@ -182,7 +182,7 @@ class _Reached:
 def test_a_registry_elsewhere_does_not_lead_to_this_machine() -> None:
     """A registry that is not on loopback gets nothing from what is."""
     with ScriptedRegistry() as inside, opened("https://registry.invalid") as registry:
-        http = registry._http
+        http = registry._wire._http
         http._connections._check_peer("registry.invalid", "192.0.2.1")
         with pytest.raises(RegistryError, match="loopback"):
             http._connections._check_peer("storage.invalid", "127.0.0.1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envgraph.model.config import WorkspaceConfig
-from envgraph.spec import judge_file
+from envgraph.spec import judge_file, load_environment
 
 JOB = "command: python x.py\nenvironment: {environment}\ncompute: local\n"
 
@@ -60,6 +60,18 @@ JOB = "command: python x.py\nenvironment: {environment}\ncompute: local\n"
         ("envgraph.yaml", "workspace: a\n", "workspace", "valid"),
         ("envgraph.yaml", "workspace: a\nplatfrom: x\n", "workspace", "invalid"),
         ("other.yaml", "workspace: a\n", "workspace", "valid"),
+        ("ci.yml", "name: ci\non: push\njobs: {a: {steps: []}}\n", "unknown", "invalid"),
+        ("ci.yml", "version: 2.1\njobs: {a: {steps: []}}\nworkflows: {}\n", "unknown", "invalid"),
+        ("recipe.yaml", "package: {name: a}\nbuild: {number: 0}\n", "unknown", "invalid"),
+        (".readthedocs.yaml", "version: 2\nbuild: {os: u}\n", "unknown", "invalid"),
+        ("e.yml", "name: a\nbuild: {number: 0}\n", "environment", "invalid"),
+        ("e.yml", "build: .\n", "environment", "invalid"),
+        ("f.yaml", "inputs: {}\nnodes: [{name: a}]\nenvironment: {x: r.txt}\n", "flow",
+         "recognised"),
+        ("w.yml", "$schema: https://azuremlschemas.azureedge.net/latest/workspace.schema.json\n",
+         "azureml", "recognised"),
+        ("t.yml", "type: finetuning\nmodel: {}\n", "azureml", "recognised"),
+        ("m.yml", "name: a\ntrigger: {}\ncreate_monitor: {}\n", "schedule", "recognised"),
         ("x.yml", "a: b\n", "unknown", "invalid"),
         ("x.yml", "- a\n", "unknown", "invalid"),
         ("x.yml", "a: {{b}}-{{c}}\n", "unknown", "invalid"),
@@ -130,3 +142,73 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     judged = judge_file(tmp_path / "gone.yml")
     assert (judged.kind, judged.verdict) == ("unreadable", "invalid")
     assert judge_file(tmp_path).diagnostics[0].code == "not-a-file"
+
+
+def test_a_prompt_flow_among_components_is_left_alone(tmp_path: Path) -> None:
+    flow = "nodes: [{name: a}]\noutputs: {}\nenvironment: {python_requirements_txt: r.txt}\n"
+    (tmp_path / "flow.dag.yaml").write_text(flow)
+    path = tmp_path / "p.yml"
+    path.write_text("type: pipeline\njobs:\n  a:\n    component: ./flow.dag.yaml\n")
+    judged = judge_file(path)
+    assert [(d.code, d.severity) for d in judged.diagnostics] == [("flow-environment", "warning")]
+    assert judged.diagnostics[0].source is not None
+    assert judged.diagnostics[0].source.line == 4
+
+
+def test_an_environment_by_name_and_version_is_told_to_be_a_reference(tmp_path: Path) -> None:
+    path = tmp_path / "j.yml"
+    path.write_text(JOB.format(environment="{name: a, version: 1}"))
+    [problem] = judge_file(path).diagnostics
+    assert problem.code == "no-image"
+    assert "azureml:NAME:VERSION" in problem.hint
+
+
+def test_a_foreign_file_is_one_problem_where_an_environment_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "ci.yml"
+    path.write_text("name: ci\non: push\nconcurrency: 1\njobs: {a: {steps: []}}\n")
+    assert [d.code for d in load_environment(path).diagnostics] == ["unknown-kind"]
+    path.write_text("name: a\nimag: x\n")
+    assert "unknown-key" in [d.code for d in load_environment(path).diagnostics]
+
+
+ASSET = {
+    "asset.yaml": "name: a\nversion: {version}\ntype: environment\nspec: spec.yaml\n"
+    "extra_config: environment.yaml\n",
+    "environment.yaml": "image:\n  name: c/d\n  context: {dir: context}\n"
+    "  publish: {location: mcr}\n",
+    "context/Dockerfile": "FROM scratch\n",
+}
+
+
+def asset(folder: Path, version: str, spec: str) -> Path:
+    (folder / "context").mkdir()
+    for name, text in ASSET.items():
+        (folder / name).write_text(text.replace("{version}", version))
+    path = folder / "spec.yaml"
+    path.write_text('name: "{{asset.name}}"\nversion: "{{asset.version}}"\n' + spec)
+    return path
+
+
+IMAGE = 'image: "{{image.publish.hostname}}/{{image.name}}:{{asset.version}}"\n'
+
+
+def test_an_asset_knows_where_its_image_is_published(tmp_path: Path) -> None:
+    loaded = load_environment(asset(tmp_path, "7", IMAGE))
+    assert loaded.spec is not None
+    assert (loaded.spec.image, loaded.spec.version) == ("mcr.microsoft.com/c/d:7", "7")
+
+
+def test_a_version_that_is_counted_up_is_no_tag(tmp_path: Path) -> None:
+    loaded = load_environment(asset(tmp_path, "auto", IMAGE))
+    [problem] = loaded.diagnostics
+    assert (problem.code, problem.source and problem.source.line) == ("template", 3)
+    assert "asset.version" in problem.summary
+
+
+def test_a_context_at_this_repository_is_the_one_beside_the_file(tmp_path: Path) -> None:
+    here = "{{asset.repo.url}}#{{asset.repo.commit_hash}}:{{asset.repo.build_context.path}}"
+    loaded = load_environment(asset(tmp_path, "auto", f'build:\n  path: "{here}"\n'))
+    assert loaded.spec is not None, loaded.diagnostics
+    assert loaded.spec.build is not None
+    assert loaded.spec.build.tree is not None
+    assert loaded.spec.version is None
