@@ -24,19 +24,20 @@ from envgraph.api import (
     PluginContext,
 )
 from envgraph_buildkit.connection import Connection
-from envgraph_buildkit.content import Content
+from envgraph_buildkit.content import Bases, Content
 from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
 from envgraph_buildkit.lent import lent
-from envgraph_buildkit.messages import encode, message
+from envgraph_buildkit.messages import message
+from envgraph_buildkit.opened import Opened
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
+from envgraph_buildkit.outputs import FileSend, FileTarget
 from envgraph_buildkit.progress import Progress, Redactor
-from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written, write
 from envgraph_buildkit.result import bases_of, known_blob, result_of
-from envgraph_buildkit.session import Refusal, Session
-from envgraph_buildkit.solve import Solve
+from envgraph_buildkit.services import logins, secrets
+from envgraph_buildkit.solve import run_solve
 
 _EXPORT: Final = {"compression": "uncompressed", "oci-mediatypes": "true", "tar": "false"}
 """``tar``: blobs are sent one by one, and those that are here are not."""
@@ -57,8 +58,7 @@ class BuildkitBuilder(Builder):
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._loading = threading.Lock()
-        self._loaded: dict[str, Connection] = {}
-        self._broken: list[Connection] = []
+        self._loaded: list[str] = []
 
     @property
     def title(self) -> str:
@@ -73,9 +73,6 @@ class BuildkitBuilder(Builder):
 
     def _connected(self) -> Connection:
         with self._lock:
-            if self._connection is not None and self._connection.broken:
-                self._broken.append(self._connection)  # other builds may still end on it
-                self._connection = None
             if self._connection is None:
                 self._connection = Connection(self._endpoint())
             return self._connection
@@ -88,21 +85,19 @@ class BuildkitBuilder(Builder):
         """Give dockerd the bases that it takes only as images; each once."""
         for name, base in written.to_load:
             with self._loading:
-                if self._loaded.get(name) is not connection:
+                if name not in self._loaded:
                     load_image(connection.endpoint, base, name, folder)
-                    self._loaded[name] = connection
+                    self._loaded.append(name)
 
     def close(self) -> None:
         """Take back what was lent to dockerd, and close the connection."""
         with self._lock:
-            for name, connection in self._loaded.items():
-                forget_image(connection.endpoint, name)
-            self._loaded.clear()
-            for each in (self._connection, *self._broken):
-                if each is not None:
-                    each.close()
+            if self._connection is not None:
+                for name in self._loaded:
+                    forget_image(self._connection.endpoint, name)
+                self._loaded.clear()
+                self._connection.close()
             self._connection = None
-            self._broken.clear()
 
     @contextmanager
     def build(
@@ -143,9 +138,9 @@ class BuildkitBuilder(Builder):
                 cache_from=self._options.cache_from, loads=connection.docker,
             )  # fmt: skip
             self._load(connection, written, folder)
+            run = Run(connection, self._context, asked, written, on_event, folder)
             try:
-                with Run(connection, self._context, asked, written, on_event, folder) as run:
-                    run.solve(self._options, cancel)
+                run.solve(self._options, cancel)
                 return run, own is not None and attempt is None
             except BuilderError:
                 if attempt is None or not attempt.asked:
@@ -171,7 +166,7 @@ class Run:
         self, connection: Connection, context: PluginContext, request: BuildRequest,
         written: Written, on_event: Callable[[Event], None], folder: Path,
     ) -> None:  # fmt: skip
-        """Bind; the session opens when this is entered."""
+        """Bind; nothing is asked yet."""
         self._connection = connection
         self._request = request
         self._written = written
@@ -179,68 +174,24 @@ class Run:
         self._blobs = folder / "blobs"
         self._blobs.mkdir(exist_ok=True)
         self._manifest = ""
-        self._context = context
-        self._redactor = Redactor()
-        self._progress = Progress(on_event, self._redactor)
+        self._spool = FileTarget(self.spool)
+        redactor = Redactor()
+        self._progress = Progress(on_event, redactor)
         trees = {"dockerfile": tree_of_file("Dockerfile", written.data)}
         trees["context"] = (
             Tree((), _nothing) if request.context is None else tree_of(request.context)
         )
-        self._content = Content(
-            written.by_blobs, bases_of(request), self._blobs, partial(known_blob, request)
-        )
-        self._session = Session(
-            connection,
-            {
-                **FileSync(trees, request.epoch).handlers(),
-                **self._content.handlers(),
-                **self._own_handlers(),
-            },
-            _shared_key(context.root, trees["context"]),
-        )
-
-    def __enter__(self) -> Run:
-        self._session.__enter__()
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._session.__exit__(*problem)
-        self._content.close()
-
-    def _own_handlers(self) -> dict[str, Any]:
-        return {
-            "/moby.filesync.v1.FileSend/DiffCopy": grpc.stream_stream_rpc_method_handler(
-                self._receive, message("BytesMessage").FromString, encode
-            ),
-            "/moby.filesync.v1.Auth/Credentials": grpc.unary_unary_rpc_method_handler(
-                self._credentials, message("CredentialsRequest").FromString, encode
-            ),
-            "/moby.buildkit.secrets.v1.Secrets/GetSecret": grpc.unary_unary_rpc_method_handler(
-                self._secret, message("GetSecretRequest").FromString, encode
-            ),
+        self._shared_key = _shared_key(context.root, trees["context"])
+        known = partial(known_blob, request)
+        bases = Bases(written.by_blobs, bases_of(request), self._blobs, known)
+        self._opened = Opened()
+        self._handlers = {
+            **FileSync(trees, request.epoch).handlers(),
+            **Content({}, bases, self._opened).handlers(),
+            **FileSend({0: self._spool}).handlers(),
+            **logins(lambda host: context.credentials(host, ""), redactor),
+            **secrets(request.secrets, redactor),
         }
-
-    def _receive(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        with self.spool.open("wb") as target:
-            for part in requests:
-                target.write(part.data)
-        yield from ()
-
-    def _credentials(self, request: Any, context: Any) -> Any:
-        host = "docker.io" if request.Host == "registry-1.docker.io" else request.Host
-        login = self._context.credentials(host, "")
-        if login is None or not login.password:
-            return message("CredentialsResponse")()
-        self._redactor.learn(login.password.encode())
-        return message("CredentialsResponse")(Username=login.username, Secret=login.password)
-
-    def _secret(self, request: Any, context: Any) -> Any:
-        reader = self._request.secrets.get(request.ID)
-        if reader is None:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"secret {request.ID[:100]}: not found")
-        data = reader()
-        self._redactor.learn(data)
-        return message("GetSecretResponse")(data=data)
 
     def solve(self, options: BuildkitOptions, cancel: Cancel) -> None:
         """Run it; the image's tar is at the spool's place then."""
@@ -248,7 +199,7 @@ class Run:
         ref = uuid.uuid4().hex
         name = f"envgraph-build-{ref}"
         message_ = message("SolveRequest")(
-            Ref=ref, Session=self._session.id, Frontend="dockerfile.v0",
+            Ref=ref, Frontend="dockerfile.v0",
             FrontendAttrs=dict(self._written.attributes),
             Exporter="oci" if whole else "moby",
             ExporterAttrs=_EXPORT if whole else {"name": name},
@@ -263,12 +214,16 @@ class Run:
                 rule = message_.SourcePolicy.rules.add(action=_DENY)
                 rule.selector.identifier = pattern
         try:
-            answer = Solve(self._connection, message_, self._progress).wait(
-                self._session, self._written, cancel, self._request.timeout
-            )
+            answer = run_solve(
+                self._connection, message_, self._handlers, self._progress, self._written,
+                shared_key=self._shared_key, cancel=cancel, timeout=self._request.timeout,
+            )  # fmt: skip
+            if self._spool.came:
+                self._spool.keep()
             if not whole:
                 save_image(self._connection.endpoint, name, self.spool)
         finally:
+            self._opened.close()
             if not whole:
                 forget_image(self._connection.endpoint, name)
         self._manifest = answer.get("containerimage.digest", "")

@@ -133,6 +133,18 @@ class Connection:
         except grpc.RpcError as error:
             raise self.failure(error) from None
 
+    def stream(self, method: str, request: Any, answer: str) -> list[Any]:
+        """The answers of a call that streams them, to the end; BuilderError when it fails."""
+        call = self.channel.unary_stream(
+            CONTROL + method,
+            request_serializer=encode,
+            response_deserializer=message(answer).FromString,
+        )
+        try:
+            return list(call(request))
+        except grpc.RpcError as error:
+            raise self.failure(error) from None
+
     def failure(self, error: Any) -> BuilderError:
         """A call that failed without a build's own reason."""
         code, said = error.code(), str(error.details() or "")[:500]

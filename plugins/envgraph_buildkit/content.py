@@ -1,35 +1,50 @@
 """Blobs over the session, by containerd's content service, both ways.
 
-BuildKit reads bases out of the host's store, and writes the image that it built. A layer of a
-base is never sent back: the host has it.
+BuildKit reads bases and caches out of stores of the client's, and writes images and caches into
+them. A call names its store in a header. A layer of a base is never sent back: the host has it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Protocol
 
-from envgraph.api import Base, BlobOpener, Digest, DigestError
+from envgraph.api import Base, Digest, DigestError
 from envgraph.errors import NotFoundError
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.normal import Hashing
+from envgraph_buildkit.opened import Opened, skip
 from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.session import Refusal
 
 _SERVICE: Final = "/containerd.services.content.v1.Content/"
+_STORE_NAME: Final = "buildkit-attachable-store-id"
 _CHUNK: Final = 1 << 20
 _DOCUMENT_LIMIT: Final = 4 << 20
 _STAT, _WRITE, _COMMIT = range(3)
 
 
-class Content:
+class Store(Protocol):
+    """Blobs by digest."""
+
+    def size(self, digest: Digest) -> int:
+        """Of a blob that is here; KeyError else."""
+        ...
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """A blob that is here, from its first byte."""
+        ...
+
+    def place(self, digest: Digest) -> Path | None:
+        """Where a blob goes that is sent; None when it need not be sent."""
+        ...
+
+
+class Bases:
     """The blobs of some bases, and a folder for those of the image."""
 
     def __init__(
@@ -55,7 +70,75 @@ class Content:
         self._known = {layer.descriptor.digest for base in known for layer in base.layers}
         self._folder = folder
         self._is_known = is_known
-        self._opened = _Opened()
+
+    def size(self, digest: Digest) -> int:
+        """Of a base's blob."""
+        return self._blobs[digest][1]
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """A base's blob."""
+        base = self._blobs[digest][0]
+        assert base.open_blob is not None
+        return base.open_blob(digest)
+
+    def place(self, digest: Digest) -> Path | None:
+        """In the folder, unless the host has it."""
+        path = place_of(self._folder, digest)
+        here = digest in self._known or path.exists() or self._is_known(digest)
+        return None if here else path
+
+
+class Layout:
+    """The blobs of an OCI layout on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` has ``blobs/sha256/``, or will have it."""
+        self.folder = folder
+
+    def size(self, digest: Digest) -> int:
+        """Of a file."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            raise KeyError(str(digest)) from None
+
+    def open(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """A file."""
+        return self._path(digest).open("rb")
+
+    def place(self, digest: Digest) -> Path | None:
+        """Its file, when it is not there."""
+        path = self._path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return None if path.exists() else path
+
+    def _path(self, digest: Digest) -> Path:
+        return self.folder / "blobs/sha256" / str(digest).removeprefix("sha256:")
+
+
+class Content:
+    """Stores by name, behind the content service."""
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        default: Store | None = None,
+        opened: Opened | None = None,
+    ) -> None:
+        """``default`` is for calls that name no store of ``stores``.
+
+        ``opened`` keeps blobs open between calls, until its owner closes it.
+        """
+        self._stores = stores
+        self._default = default
+        self._opened = opened
+
+    def _store(self, context: Any) -> Store:
+        names = [str(value) for key, value in context.invocation_metadata() if key == _STORE_NAME]
+        found = self._stores.get(names[0] if names else "", self._default)
+        if found is None:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, "no such store of blobs")
+        return found
 
     def handlers(self) -> dict[str, Any]:
         """For the session."""
@@ -71,37 +154,42 @@ class Content:
             ),
         }
 
-    def _find(self, text: str) -> tuple[Digest, Base, int]:
+    def _find(self, store: Store, text: str) -> tuple[Digest, int]:
         try:
             digest = Digest(text)
-            base, size = self._blobs[digest]
+            return digest, store.size(digest)
         except (DigestError, KeyError):
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"content {text[:80]}: not found") from None
-        return digest, base, size
 
     def _info(self, request: Any, context: Any) -> Any:
-        digest, _, size = self._find(request.digest)
+        digest, size = self._find(self._store(context), request.digest)
         info = message("ContentInfo")(digest=str(digest), size=size)
         return message("InfoResponse")(info=info)
 
+    @contextmanager
+    def _at(self, store: Store, digest: Digest, position: int) -> Iterator[BinaryIO]:
+        if self._opened is not None:
+            with self._opened.at(digest, store.open, position) as stream:
+                yield stream
+            return
+        with store.open(digest) as stream:
+            skip(stream, position)
+            yield stream
+
     def _read(self, request: Any, context: Any) -> Iterator[Any]:
-        digest, base, size = self._find(request.digest)
+        store = self._store(context)
+        digest, size = self._find(store, request.digest)
         answer = message("ReadContentResponse")
         position = request.offset
         left = min(request.size or size, size - position)
-        assert base.open_blob is not None
         try:
-            with self._opened.at(digest, base.open_blob, position) as stream:
+            with self._at(store, digest, position) as stream:
                 while left > 0 and (part := stream.read(min(_CHUNK, left))):
                     yield answer(offset=position, data=part)
                     position += len(part)
                     left -= len(part)
         except NotFoundError as error:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"content {digest}: not found") from error
-
-    def close(self) -> None:
-        """Close what is still open for BuildKit's next call."""
-        self._opened.close()
 
     def _write(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         """One blob: STAT, WRITE…, COMMIT; each is answered."""
@@ -111,90 +199,36 @@ class Content:
             digest = Digest(first.expected)
         except DigestError:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "a blob without a digest") from None
-        path = place_of(self._folder, digest)
-        if digest in self._known or path.exists() or self._is_known(digest):
+        path = self._store(context).place(digest)
+        if path is None:
             raise Refusal(grpc.StatusCode.ALREADY_EXISTS, f"content {digest}: already exists")
-        part_path = self._folder / f"{uuid.uuid4().hex}.part"
-        with part_path.open("wb") as target:
-            out = Hashing(target)
-            yield answer(action=_STAT, offset=0, total=first.total)
-            for request in requests:
-                if request.data:
-                    if request.offset != out.size:
-                        raise Refusal(grpc.StatusCode.OUT_OF_RANGE, "a blob's bytes in disorder")
-                    out.write(request.data)
-                if request.action == _COMMIT:
-                    if out.digest != digest:
-                        raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "a blob's wrong bytes")
-                    target.flush()
-                    part_path.rename(path)
-                yield answer(
-                    action=request.action, offset=out.size, total=out.size,
-                    digest=str(digest) if request.action == _COMMIT else "",
-                )  # fmt: skip
+        part_path = path.with_name(f"{uuid.uuid4().hex}.part")
+        try:
+            with part_path.open("wb") as target:
+                out = Hashing(target)
+                yield answer(action=_STAT, offset=0, total=first.total)
+                for request in requests:
+                    if request.data:
+                        if request.offset != out.size:
+                            raise Refusal(
+                                grpc.StatusCode.OUT_OF_RANGE, "a blob's bytes in disorder"
+                            )
+                        out.write(request.data)
+                    if request.action == _COMMIT:
+                        if out.digest != digest:
+                            raise Refusal(
+                                grpc.StatusCode.FAILED_PRECONDITION, "a blob's wrong bytes"
+                            )
+                        target.flush()
+                        part_path.rename(path)
+                    yield answer(
+                        action=request.action, offset=out.size, total=out.size,
+                        digest=str(digest) if request.action == _COMMIT else "",
+                    )  # fmt: skip
+        finally:
+            part_path.unlink(missing_ok=True)  # a blob that is whole has its name by now
 
 
 def place_of(folder: Path, digest: Digest) -> Path:
     """Where a blob that was sent lies."""
     return folder / str(digest).removeprefix("sha256:")
-
-
-class _Opened:
-    """Blobs that stay open between calls: BuildKit reads a megabyte with each.
-
-    To open a blob may mean to hash or to download it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[tuple[Digest, int], tuple[BinaryIO, ExitStack]] = {}
-        self._closed = False
-
-    @contextmanager
-    def at(self, digest: Digest, open_blob: BlobOpener, position: int) -> Iterator[BinaryIO]:
-        """A blob from a position on; it waits for whoever goes on where this one ended."""
-        with self._lock:
-            found = self._waiting.pop((digest, position), None)
-        if found is None:
-            stack = ExitStack()
-            stream = stack.enter_context(open_blob(digest))
-        else:
-            stream, stack = found
-        counted = _Counted(stream, position)
-        with stack:
-            if found is None:
-                _skip(stream, position)
-            yield cast("BinaryIO", counted)
-            with self._lock:
-                place = (digest, counted.position)
-                if not self._closed and place not in self._waiting:
-                    self._waiting[place] = (stream, stack.pop_all())
-
-    def close(self) -> None:
-        """Close all that waits; what is read now is closed when that ends."""
-        with self._lock:
-            self._closed = True
-            left, self._waiting = list(self._waiting.values()), {}
-        for _, stack in left:
-            stack.close()
-
-
-class _Counted:
-    """A stream that knows where it is."""
-
-    def __init__(self, stream: BinaryIO, position: int) -> None:
-        self._stream = stream
-        self.position = position
-
-    def read(self, size: int) -> bytes:
-        part = self._stream.read(size)
-        self.position += len(part)
-        return part
-
-
-def _skip(stream: BinaryIO, count: int) -> None:
-    with contextlib.suppress(OSError, io.UnsupportedOperation, AttributeError):
-        stream.seek(count)
-        return
-    while count > 0 and (part := stream.read(min(_CHUNK, count))):
-        count -= len(part)

@@ -101,7 +101,7 @@ def build_failure(error: Any, written: Written, name: str, output: str) -> Build
     index, source = written.place(line) if line is not None else written.step(name)
     shown = "\n".join(output.splitlines()[-_OUTPUT_LINES:])
     if status is not None:
-        what = written.text(index, line) or "a step"
+        what = written.text(index, line) or (f"`{name[:120]}`" if name else "a step")
         return BuilderError(
             f"{what} failed with exit code {status}",
             code="step-failed", detail=shown or text, source=source,

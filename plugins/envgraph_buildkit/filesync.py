@@ -8,8 +8,10 @@ The receiver keeps files between builds, and compares mode, size and time: so th
 told depends on the content. It is not earlier than the epoch, and no layer has it: what is
 later than the epoch is set to it.
 
-What ignore rules say has been applied by the host: a ``.dockerignore`` is an ordinary file
-here, and the Dockerfile frontend, which asks for it first, is told that there is none.
+What ignore rules say has been applied to a :class:`Tree` by the host: a ``.dockerignore`` is an
+ordinary file there, and the Dockerfile frontend, which asks for it first, is told that there is
+none. A :class:`~envgraph_buildkit.folders.Folder` is as it is: BuildKit gets its
+``.dockerignore``, and says what it does not want.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
+from urllib.parse import unquote_plus
 
 from envgraph.api import BuildContext, ContextEntry, Digest
+from envgraph_buildkit.folders import Folder, chosen
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.session import Refusal
@@ -51,10 +55,7 @@ def tree_of(context: BuildContext) -> Tree:
         while parent and parent not in found:
             found[parent] = ContextEntry(parent, 0o755, folder=True)
             parent = parent.rpartition("/")[0]
-    order = sorted(
-        found.values(), key=lambda entry: entry.path.encode(errors="surrogateescape").split(b"/")
-    )
-    return Tree(tuple(order), context.open)
+    return Tree(tuple(_ordered(found.values())), context.open)
 
 
 def tree_of_file(name: str, data: bytes) -> Tree:
@@ -100,8 +101,8 @@ def wanted(entries: Sequence[ContextEntry], follow: Iterable[str]) -> Iterator[C
 class FileSync:
     """``moby.filesync.v1.FileSync``: trees by name."""
 
-    def __init__(self, trees: dict[str, Tree], epoch: int) -> None:
-        """``epoch``: the time of every file."""
+    def __init__(self, trees: Mapping[str, Tree | Folder], epoch: int = 0) -> None:
+        """``epoch``: the time of every file of a :class:`Tree`."""
         self._trees = trees
         self._epoch = epoch
 
@@ -113,25 +114,29 @@ class FileSync:
             )
         }
 
+    def time_of(self, entry: ContextEntry) -> int:
+        """The time that is told of an entry of a :class:`Tree`, in nanoseconds."""
+        return self._epoch * 1_000_000_000 + _mark(entry)
+
     def _diff_copy(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
-        asked: dict[str, list[str]] = {}
-        for key, value in context.invocation_metadata():
-            text = value.decode() if isinstance(value, bytes) else value
-            asked.setdefault(key, []).append(text)
+        asked = _asked(context.invocation_metadata())
         name = (asked.get("dir-name") or [""])[0]
         tree = self._trees.get(name)
         if tree is None:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"no local files named {name[:100]!r}")
-        follow: list[str] = []
-        for key in ("followpaths", "include-patterns"):
-            if key + "-encoded" not in asked:  # names beyond ASCII: all files then
-                follow += asked.get(key, ())
+        follow = asked.get("followpaths", [])
+        times: dict[str, int] = {}
         entries: list[ContextEntry] = []
-        if not (follow and set(follow) <= set(_IGNORE_FILES)):
-            entries = list(wanted(tree.entries, follow))
+        if isinstance(tree, Folder):
+            entries, times = _of_folder(tree, asked, follow)
+        else:
+            follow = [*follow, *asked.get("include-patterns", ())]
+            if not (follow and set(follow) <= set(_IGNORE_FILES)):
+                entries = list(wanted(tree.entries, follow))
         packet = message("Packet")
         for entry in entries:
-            yield packet(type=STAT, stat=self._stat(entry))
+            time = times.get(entry.path, self.time_of(entry))
+            yield packet(type=STAT, stat=_stat(entry, time))
         yield packet(type=STAT)
         for request in requests:
             if request.type == REQ:
@@ -147,12 +152,38 @@ class FileSync:
             elif request.type == ERR:
                 return
 
-    def _stat(self, entry: ContextEntry) -> Any:
-        kind = _GO_FOLDER if entry.folder else _GO_SYMLINK if entry.link else 0
-        return message("Stat")(
-            path=entry.path,
-            mode=kind | (0o777 if entry.link else entry.mode & 0o777),
-            size=0 if kind else entry.size,
-            modTime=self._epoch * 1_000_000_000 + _mark(entry),
-            linkname=entry.link,
-        )
+
+def _asked(metadata: Iterable[tuple[str, Any]]) -> dict[str, list[str]]:
+    """What the headers of a call say; texts beyond ASCII are escaped."""
+    found: dict[str, list[str]] = {}
+    for key, value in metadata:
+        found.setdefault(key, []).append(value.decode() if isinstance(value, bytes) else value)
+    return {
+        key: [unquote_plus(each) for each in values] if f"{key}-encoded" in found else values
+        for key, values in found.items()
+    }
+
+
+def _of_folder(
+    folder: Folder, asked: Mapping[str, list[str]], follow: Sequence[str]
+) -> tuple[list[ContextEntry], dict[str, int]]:
+    found = folder.entries()
+    kept = chosen(found, asked.get("include-patterns", ()), asked.get("exclude-patterns", ()))
+    order = _ordered(found[path][0] for path in kept)
+    return list(wanted(order, follow)), {path: found[path][1] for path in kept}
+
+
+def _ordered(entries: Iterable[ContextEntry]) -> list[ContextEntry]:
+    """Depth first, names in the order of their bytes."""
+    return sorted(entries, key=lambda each: each.path.encode(errors="surrogateescape").split(b"/"))
+
+
+def _stat(entry: ContextEntry, time: int) -> Any:
+    kind = _GO_FOLDER if entry.folder else _GO_SYMLINK if entry.link else 0
+    return message("Stat")(
+        path=entry.path,
+        mode=kind | (0o777 if entry.link else entry.mode & 0o777),
+        size=0 if kind else entry.size,
+        modTime=time,
+        linkname=entry.link,
+    )

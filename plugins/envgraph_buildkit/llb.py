@@ -196,7 +196,7 @@ def oci_layout(
     store: str, digest: str, *, platform: Platform | None = None, name: str = ""
 ) -> State:
     """An image of an OCI layout on this machine; ``solve(oci_layouts={store: folder})``."""
-    return _source(f"oci-layout://{store}@{digest}", {"oci.store": store}, platform, name)
+    return _source(f"oci-layout://local/{store}@{digest}", {"oci.store": store}, platform, name)
 
 
 def local(

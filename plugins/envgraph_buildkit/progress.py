@@ -53,6 +53,10 @@ class Progress:
         self.current = ""
         """The step that spoke last."""
 
+    def count(self, state: str) -> int:
+        """How many steps ended so: ``done``, ``skipped`` (it was built before), ``failed``."""
+        return sum(each == state for each in self._states.values())
+
     def name(self, vertex: str) -> str:
         """What BuildKit calls a step: ``[2/3] RUN make``."""
         return self._names.get(vertex, "")

@@ -1,4 +1,4 @@
-"""One Solve: start it, follow it, end it early when asked to."""
+"""One Solve, with its session: start it, follow it, end it early when asked to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.progress import Progress
 from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.recipe import Written
-from envgraph_buildkit.session import Session
+from envgraph_buildkit.session import Handlers, Session
 
 _POLL: Final = 0.05
 """Seconds in which ``cancel`` is noticed."""
@@ -105,3 +105,24 @@ class Solve:
         vertex = details_of(error).vertex or self._progress.failed
         progress = self._progress
         return build_failure(error, written, progress.name(vertex), progress.output(vertex))
+
+
+def run_solve(
+    connection: Connection,
+    request: Any,
+    handlers: Handlers,
+    progress: Progress,
+    written: Written,
+    *,
+    shared_key: str = "",
+    cancel: Cancel,
+    timeout: float | None,
+) -> Mapping[str, str]:
+    """The exporter's answer to a Solve request, with a session of its own.
+
+    Several may run at once over one connection. ``handlers`` are what BuildKit may call;
+    ``written`` is the way back from its lines, for errors.
+    """
+    with Session(connection, handlers, shared_key) as session:
+        request.Session = session.id
+        return Solve(connection, request, progress).wait(session, written, cancel, timeout)

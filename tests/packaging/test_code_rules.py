@@ -40,6 +40,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "envgraph/testing/loopback.py": "a server for tests",
         "envgraph/testing/registry/contract_crowd.py": "tests of many threads at once",
         "envgraph/testing/registry/scripted.py": "a server for tests",
+        "plugins/envgraph_buildkit/agents.py": "carries bytes between a step and an ssh agent",
         "plugins/envgraph_buildkit/dial.py": "carries bytes between grpcio and dockerd's upgrade",
         "plugins/envgraph_buildkit/session.py": "grpcio's server, which BuildKit calls back",
         "plugins/envgraph_buildkit/solve.py": "follows the status while the build is waited for",

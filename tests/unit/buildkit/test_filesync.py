@@ -111,7 +111,7 @@ def test_only_what_will_be_looked_at() -> None:
 def test_a_files_time_follows_its_content() -> None:
     def times(files: dict[str, bytes]) -> list[int]:
         sync = FileSync({}, EPOCH)
-        return [sync._stat(each).modTime for each in tree_of(MemoryContext(files)).entries]
+        return [sync.time_of(each) for each in tree_of(MemoryContext(files)).entries]
 
     assert times({"a": b"1"}) == times({"a": b"1"})
     assert times({"a": b"1"}) != times({"a": b"2"})
