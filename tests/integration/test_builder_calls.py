@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def test_a_shared_prefix_runs_once(tmp_path: Path, current_dockerd: Daemon, buil
     built = BuiltDesk.make(tmp_path / "desk", channel.url, tmp_path / "base", storage)
     if builder == "buildkit":
         built.settings(builder={"type": "buildkit", "address": current_dockerd.address})
-    count = f"--mount=type=cache,id={tmp_path.name}-{builder},target=/count"
+    count = f"--mount=type=cache,id={uuid.uuid4().hex},target=/count"
     prefix = [
         f"RUN {count} echo first >> /count/runs && echo a > /a",
         "ENV SHARED=yes",
