@@ -8,7 +8,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -36,6 +36,9 @@ class Exported:
     opener: Opener
     blobs: tuple[Digest | None, ...] = ()
     """Each layer's blob; None where it has no digest (``docker save``)."""
+
+    verified: bool = False
+    """The blobs were hashed when they came."""
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -85,7 +88,8 @@ def read_blobs(folder: Path, manifest: str, platform: Platform) -> Iterator[Expo
             yield stream
 
     def image() -> Exported:
-        return _of_manifest(opener, {"digest": manifest, "mediaType": ""})
+        found = _of_manifest(opener, {"digest": manifest, "mediaType": ""})
+        return replace(found, verified=True)
 
     yield _checked(image, platform)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from envgraph.api import (
     OCI_LAYER,
@@ -21,9 +22,9 @@ from envgraph.api import (
     LayerSource,
     Steps,
 )
-from envgraph.errors import IntegrityError, NotFoundError
+from envgraph.errors import NotFoundError
 from envgraph_buildkit.exported import Exported
-from envgraph_buildkit.normal import Hashing, normalise, rule
+from envgraph_buildkit.normal import Verified, normalise, rule
 
 _CHUNK: Final = 1 << 20
 _CONFIG_KEYS: Final = ("architecture", "os", "variant", "config")
@@ -88,7 +89,8 @@ def result_of(
         if layer is None:
             path = folder / f"layer-{index}"
             with exported.open(name) as source, path.open("wb") as target:
-                digest, size = normalise(source, diff_id, target, request.epoch)
+                checked = exported.verified and exported.blobs[index] == diff_id
+                digest, size = normalise(source, diff_id, target, request.epoch, verified=checked)
             layer = Layer(Descriptor(OCI_LAYER, digest, size), digest)
             places[digest] = path
         layers.append(layer)
@@ -104,20 +106,11 @@ def result_of(
     def open_layer(digest: Digest) -> Iterator[BinaryIO]:
         if digest not in places:
             raise NotFoundError(f"the build made no layer {digest}")
-        _check(places[digest], digest)
-        with places[digest].open("rb") as stream:
-            yield stream
+        with places[digest].open("rb", buffering=0) as stream:
+            verified = Verified(cast("BinaryIO", stream), digest, "a layer on this machine's disk")
+            yield cast("BinaryIO", io.BufferedReader(verified, _CHUNK))
 
     return BuildResult(base, tuple(layers), config, open_layer, tuple(sources))
-
-
-def _check(path: Path, digest: Digest) -> None:
-    seen = Hashing(None)
-    with path.open("rb") as stream:
-        while part := stream.read(_CHUNK):
-            seen.write(part)
-    if seen.digest != digest:
-        raise IntegrityError(f"the layer {digest} changed on this machine's disk")
 
 
 def bases_of(request: BuildRequest) -> Iterable[Base]:
