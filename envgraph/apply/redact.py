@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
+
+from envgraph.errors import InputError
 
 _SHORTEST: Final = 4
 """Shorter values are left alone: they would blank out ordinary words."""
@@ -31,3 +36,23 @@ class Redactor:
         for value in values:
             text = text.replace(value, "***")
         return text
+
+
+def read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
+    """A secret of envgraph.yaml, which the redactor knows from then on; InputError without it."""
+    kind, _, place = reference.partition(":")
+    value: bytes | None = None
+    if kind == "env":
+        text = os.environ.get(place)
+        value = None if text is None else text.encode("utf-8", "surrogateescape")
+    else:
+        with suppress(OSError):
+            value = Path(place).read_bytes()
+    if value is None:
+        raise InputError(
+            f"the secret {name!r} cannot be read",
+            code="no-secret",
+            hint="set the variable" if kind == "env" else "see whether the file is there",
+        )
+    redactor.add(value)
+    return value

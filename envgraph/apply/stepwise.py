@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +41,7 @@ from envgraph.apply.answers import (
 from envgraph.apply.builders import Builders, ChosenBuilder
 from envgraph.apply.contexts import build_context, step_context
 from envgraph.apply.known import StoredLayers
-from envgraph.apply.redact import Redactor
+from envgraph.apply.redact import Redactor, read_secret
 from envgraph.errors import (
     BuildError,
     InputError,
@@ -256,7 +255,7 @@ class StepMaker:
                     source=where.source,
                     hint=f"secrets: {{{name}: env:VARIABLE}}, or file:PATH",
                 )
-            found[name] = partial(_read_secret, name, reference, redactor)
+            found[name] = partial(read_secret, name, reference, redactor)
         return found
 
     # -- running ---------------------------------------------------------
@@ -357,22 +356,3 @@ def _platform(subject: Subject) -> Any:
     if platform is None:
         raise BuildError(f"no image is built for {subject.lock.platform}", code="image-platform")
     return platform
-
-
-def _read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
-    kind, _, place = reference.partition(":")
-    value: bytes | None = None
-    if kind == "env":
-        text = os.environ.get(place)
-        value = None if text is None else text.encode("utf-8", "surrogateescape")
-    else:
-        with suppress(OSError):
-            value = Path(place).read_bytes()
-    if value is None:
-        raise InputError(
-            f"the secret {name!r} cannot be read",
-            code="no-secret",
-            hint="set the variable" if kind == "env" else "see whether the file is there",
-        )
-    redactor.add(value)
-    return value

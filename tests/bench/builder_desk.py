@@ -81,6 +81,7 @@ class Rivals:
             "HOME": str(self.folder),
             "DOCKER_CONFIG": str(self.folder / "docker-config"),
             "DOCKER_HOST": address or self.address,
+            "BUILDX_GIT_INFO": "0",  # else it asks git about the checkout that this runs in
         }
 
     def words(self, *words: str | Path) -> list[str | Path]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.bench.measure import Contender, Sample, Table, process, race
 from tests.daemons import current_client, current_docker, dockerd
 from tests.wire import Wire
 
+T = TypeVar("T")
 ENVGRAPH = "envgraph apply"
 PLAN = "envgraph plan"
 BUILDX = "docker buildx build"
@@ -59,6 +62,12 @@ def run(bench: Bench) -> Iterator[Table]:
         yield group.sharing()
 
 
+def _settled(change: Callable[[T], object], what: T) -> None:
+    """Make the change, and leave no contender the disk's work for the one before."""
+    change(what)
+    os.sync()
+
+
 @dataclass(slots=True)
 class _Group:
     bench: Bench
@@ -82,6 +91,7 @@ class _Group:
 
     def contexts(self) -> Iterator[Table]:
         names = [ENVGRAPH, BUILDX, OCI, *([BUILDAH] if self.rivals.buildah else [])]
+        others = [name for name in names if name != OCI]
         places = make_places(self.bench, names, self.files)
         ours = places[ENVGRAPH]
         self.ours.settle(ours)
@@ -99,7 +109,7 @@ class _Group:
 
         def table(title: str, about: str, change: Callable[[Place], object]) -> Table:
             contenders = []
-            for name in names:
+            for name in names if change is forget else others:
                 place = places[name]
                 contenders.append(
                     Contender(
@@ -107,7 +117,7 @@ class _Group:
                         (lambda place=place: self.ours.apply(place))
                         if name == ENVGRAPH
                         else (lambda name=name, place=place: runs[name](place.context)),
-                        lambda place=place: change(place),
+                        lambda place=place: _settled(change, place),
                     )
                 )
             found = race(Table(title, what + about, BUILDX), contenders, self.bench.rounds)
@@ -125,8 +135,9 @@ class _Group:
         yield table(
             "Build context, nothing built yet", f"The daemon's cache is empty. {self.about}", forget
         )
-        for name in names[1:]:  # the last `forget` took their caches
+        for name in others[1:]:  # the last `forget` took their caches
             runs[name](places[name].context)
+        del places[OCI]
         yield self._unchanged("Build context, nothing changed", what, ours, places, runs)
         yield table(
             "Build context, one file changed", "`app/main.py` changed.",
@@ -158,13 +169,13 @@ class _Group:
         """Plan and apply with nothing to do. The snapshot is written by the plan before."""
         self.ours.run(ours, "plan", "--offline")
         contenders = [
-            Contender(PLAN, lambda: self.ours.run(ours, "plan", "--offline")),
-            Contender(ENVGRAPH, lambda: self.ours.apply(ours)),
+            Contender(PLAN, lambda: self.ours.run(ours, "plan", "--offline"), os.sync),
+            Contender(ENVGRAPH, lambda: self.ours.apply(ours), os.sync),
         ]
         for name in places:
             if name not in (ENVGRAPH, BY_BUILDAH):
                 contenders.append(
-                    Contender(name, lambda name=name: runs[name](places[name].context))
+                    Contender(name, lambda name=name: runs[name](places[name].context), os.sync)
                 )
         table = Table(title, f"{about}Everything was built before.", BUILDX)
         found = race(table, contenders, max(self.bench.rounds, 3))
@@ -209,7 +220,9 @@ class _Group:
 
         def table(title: str, about: str, change: Callable[[str], object]) -> Table:
             contenders = [
-                Contender(name, lambda name=name: build(name), lambda name=name: change(name))
+                Contender(
+                    name, lambda name=name: build(name), lambda name=name: _settled(change, name)
+                )
                 for name in names
             ]
             found = race(Table(title, about, BUILDX), contenders, self.bench.rounds)
@@ -239,6 +252,7 @@ class _Group:
             f"{what}The daemon's cache and envgraph's store are empty.",
             first,
         )
+        remove(places[ENVGRAPH].folder / "store")  # the last `forget` took everybody's cache
         for name in names:
             build(name)
         runs: dict[str, Callable[[Path], Sample]] = {
