@@ -15,7 +15,7 @@ from typing import Any
 from envgraph.api import Builder, Credentials, PluginContext
 from envgraph_buildkit.builder import BuildkitBuilder
 from envgraph_buildkit.connection import CONTROL
-from envgraph_buildkit.dial import dial, join, upgrade
+from envgraph_buildkit.dial import dial, upgrade
 from envgraph_buildkit.docker import _connect
 from envgraph_buildkit.options import BuildkitOptions, Endpoint
 from envgraph_buildkit.plugin import open_builder
@@ -54,6 +54,8 @@ class Front:
         self._endpoint = Endpoint(daemon, "a test")
         self._tls = tls
         self._open: list[socket.socket] = []
+        self._moves = threading.Event()
+        self._moves.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{port}"
@@ -71,6 +73,7 @@ class Front:
         try:
             if self._tls is not None:
                 inner = self._tls.wrap_socket(inner, server_side=True)
+            self._moves.wait()
             first = inner.recv(1 << 16)
             if not first.startswith(b"PRI * HTTP/2.0"):
                 inner.close()  # as grpc-go does with HTTP/1.1
@@ -84,14 +87,32 @@ class Front:
             inner.close()
             return
         self._open += [inner, outer]
-        join(inner, outer)
+        back = threading.Thread(target=self._carry, args=(outer, inner), daemon=True)
+        back.start()
+        self._carry(inner, outer)
+        back.join()
+        inner.close()
+        outer.close()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(1 << 16):
+                self._moves.wait()
+                target.sendall(part)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
         """Every connection breaks, and no new one is taken: the server has died."""
         self._listener.close()
+        self._moves.set()
         for each in self._open:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def hold(self) -> None:
+        """Nothing passes any longer, and nothing is closed: the network has gone."""
+        self._moves.clear()
 
     def __enter__(self) -> Front:
         return self

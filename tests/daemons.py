@@ -32,11 +32,17 @@ SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A running dockerd: the address of its socket, its version, its process."""
+    """A running dockerd: the address of its socket, its version, its process, its data."""
 
     address: str
     version: str
     process: subprocess.Popen[bytes]
+    data: Path
+
+    def kill(self) -> None:
+        """End it with no time for last words, and the containerd that it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def _apt(folder: Path, *arguments: str) -> None:
@@ -144,9 +150,11 @@ def dockerd(folder: Path, programs: Path | None = None) -> Iterator[Daemon]:
                 start_new_session=True,
             )  # fmt: skip
         try:
-            yield Daemon(f"unix://{address}", _wait(address, process, folder / "log"), process)
+            version = _wait(address, process, folder / "log")
+            yield Daemon(f"unix://{address}", version, process, folder / "data")
         finally:
             _stop(process)
+            _end_steps(folder / "data")
             shutil.rmtree(folder / "data", ignore_errors=True)
 
 
@@ -173,3 +181,25 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def steps_of(data: Path) -> list[int]:
+    """The processes that run in containers of the daemon whose data is there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            lines = (process / "mountinfo").read_text().splitlines()
+            if any(line.split()[4] == "/" and f"{data}/" in line for line in lines):
+                found.append(int(process.name))
+    return found
+
+
+def _end_steps(data: Path) -> None:
+    """End what a daemon left running and mounted that was killed."""
+    for process in steps_of(data):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    for place in reversed([line.split()[1] for line in lines]):
+        if place.startswith(f"{data}"):
+            subprocess.run(["umount", "-l", place], check=False, capture_output=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from envgraph.api.builder import BuilderPlugin
 from envgraph.apply.apply import ApplyResult
 from envgraph.plan.plan import Plan
 from envgraph.plugins import Plugins
@@ -31,6 +32,7 @@ class Machine:
     name: str = "desk"
     own: str = ""
     now: datetime = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    builders: tuple[BuilderPlugin, ...] = ()
 
     def __post_init__(self) -> None:
         (self.folder / "environments").mkdir(parents=True)
@@ -77,7 +79,8 @@ class Machine:
     @contextmanager
     def open(self, *, offline: bool = False) -> Iterator[Workspace]:
         """The workspace."""
-        plugins = Plugins((), registries=[self.plugin.descriptor()])
+        registries = [self.plugin.descriptor()]
+        plugins = Plugins((), registries=registries, builders=self.builders)
         with Workspace.open(
             self.folder, store=self.store, offline=offline, plugins=plugins
         ) as workspace:

@@ -7,33 +7,32 @@ import os
 from typing import Final
 
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.spec import DockerStep
-from envgraph.refresh.observe import Subject
+from envgraph.model.locked import LockedEnvironment
+from envgraph.model.spec import DockerStep, EnvironmentSpec
 
 _WORK: Final = ("RUN", "COPY", "ADD")
 """Instructions that take time or files; the others say nothing of what a server should keep."""
 
 
-def affinity_of(config: WorkspaceConfig, subject: Subject) -> str:
+def affinity_of(config: WorkspaceConfig, spec: EnvironmentSpec, lock: LockedEnvironment) -> str:
     """The same text for environments that share their first steps, or are one build context.
 
     Steps: platform, base and the instructions up to the first that works. A context: the
     workspace and the folder. No content is in it: whoever changes a file goes back to the
     server that has the rest. The same on every machine with the workspace.
     """
-    platform = subject.lock.platform
-    build = subject.spec.build
+    build = spec.build
     if build is not None:
         place = _within(config, build.folder)
-        return json.dumps([platform, "context", config.id, place, build.dockerfile_path])
+        return json.dumps([lock.platform, "context", config.id, place, build.dockerfile_path])
     first: list[str] = []
     folder = ""
-    for step in subject.spec.docker_steps:
+    for step in spec.docker_steps:
         first.append(step.instruction)
         if _word(step) in _WORK:
             folder = _within(config, step.folder) if step.inputs else ""
             break
-    return json.dumps([platform, "steps", subject.lock.base.reference, first, folder])
+    return json.dumps([lock.platform, "steps", lock.base.reference, first, folder])
 
 
 def _word(step: DockerStep) -> str:

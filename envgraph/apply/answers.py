@@ -11,6 +11,7 @@ from envgraph.api.builder import BuilderError, BuildResult
 from envgraph.apply.builders import ChosenBuilder
 from envgraph.apply.redact import Redactor
 from envgraph.errors import BuildError, SourceLocation
+from envgraph.lock.contextfiles import title_of
 from envgraph.model.locked import BaseLayer, LockedBase
 from envgraph.model.nodes import Node
 from envgraph.model.oci import read_config
@@ -75,7 +76,8 @@ def _source(found: SourceLocation | None, where: DockerStep | BuildSpec) -> Sour
     if isinstance(where, DockerStep) or found is None:
         return where.source
     if found.file == where.dockerfile_path:
-        return replace(found, file=f"{where.folder}/{where.dockerfile_path}")
+        folder = f"{where.folder}/" if where.folder else title_of(where)
+        return replace(found, file=f"{folder}{where.dockerfile_path}")
     return found
 
 

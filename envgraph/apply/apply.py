@@ -163,7 +163,7 @@ class Applier:
         )
 
     def _pull(self, plan: Plan, desired: Desired) -> Transfer | None:
-        if not plan.pulls or self._exchange is None:
+        if not (plan.pulls or plan.step_pulls) or self._exchange is None:
             return None
         return self._exchange.pull(plan, desired, self._parallelism, self._on_event)
 
@@ -184,7 +184,7 @@ class Applier:
     ) -> tuple[Outcome, NodeBuilder]:
         graph = plan.graph
         wanted = {step.key for step in plan.steps if step.action in ("build", "pull")}
-        wanted -= plan.pulls.keys()
+        wanted -= plan.pulls.keys() | plan.step_pulls.keys()
         nodes = [node for node in graph if node.key in wanted]
         with Toolchains(self._store, self._parallelism) as toolchains:
             builder = NodeBuilder(

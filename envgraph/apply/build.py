@@ -33,7 +33,14 @@ from envgraph.model.config import WorkspaceConfig
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
-from envgraph.refresh.observe import Observer, Subject, base_blobs, image_record, layer_record
+from envgraph.refresh.observe import (
+    Observer,
+    Subject,
+    base_blobs,
+    image_needs,
+    image_record,
+    layer_record,
+)
 from envgraph_store import Digest, Store, Transaction
 
 if TYPE_CHECKING:
@@ -289,11 +296,7 @@ class NodeBuilder:
         self._check_overlap(subject)
         config = None if base.config is None else self._store.blobs.read(base.config)
         image = assemble_image(lock, subject.runtime, layers, config, subject.nodes.options)
-        needs = [image.config_digest, *image.layers]
-        if built is not None:
-            needs += built.blobs[1:]
-        if not base.in_registry:
-            needs += [layer.digest for layer in base.layers]
+        needs = image_needs(image, base, built)
         self._keep_image(node, image.manifest, needs, [image.config, image.wrapper])
 
     def _index(self, node: Node) -> None:

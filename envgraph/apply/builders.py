@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,6 +110,26 @@ class Builders:
                 raise type(self._answer)(self._answer.diagnostics)
             return self._answer
 
+    def remarks(self) -> tuple[Diagnostic, ...]:
+        """What the user should know of servers that went away while they built."""
+        with self._lock:
+            answer = self._answer
+        if not isinstance(answer, ChosenBuilder) or not isinstance(answer.builder, Pool):
+            return ()
+        return answer.builder.remarks()
+
+    def servers(self) -> tuple[Server, ...]:
+        """Every server of the builder that envgraph.yaml names; each was asked.
+
+        EnvgraphError for what is wrong with ``builder:`` itself.
+        """
+        provider = self._config.builder
+        with ExitStack() as stack:
+            pool = self._pool(self._plugins().builder(provider.type), provider, stack)
+            with suppress(BuilderError):
+                pool.ask(ParallelMap(len(pool.servers)))
+            return pool.servers
+
     def close(self) -> None:
         """Close what was opened."""
         with self._lock:
@@ -136,6 +156,15 @@ class Builders:
         raise _none(tried, named=False)
 
     def _opened(self, plugin: BuilderPlugin, provider: Provider, why: str) -> ChosenBuilder:
+        with ExitStack() as stack:
+            pool = self._pool(plugin, provider, stack)
+            pool.ask(ParallelMap(len(pool.servers)))
+            found = ChosenBuilder(plugin.name, pool, pool.capabilities(), why)
+            self._stack.enter_context(stack.pop_all())
+        return found
+
+    def _pool(self, plugin: BuilderPlugin, provider: Provider, stack: ExitStack) -> Pool:
+        """Everything that the options name, open as long as ``stack``; nobody was asked."""
         from envgraph.plugins import isolated, options_of
 
         given = {k: v for k, v in provider.options.items() if k != _TIMEOUT}
@@ -143,27 +172,17 @@ class Builders:
         context = PluginContext(
             self._config.root, self._plugins().credentials, self._config.secrets
         )
-        with isolated(f"a builder of type {plugin.name} cannot be opened"), ExitStack() as stack:
-            servers = []
+        servers = []
+        with isolated(f"a builder of type {plugin.name} cannot be opened"):
             for each in plugin.servers(options, not self._offline):
                 if self._offline and plugin.connects(each):
                     builder: Builder = Absent(plugin.name, each)
                 else:
                     builder = stack.enter_context(plugin.open(each, context))
                 servers.append(Server(builder, builder.title))
-            pool = Pool(plugin.name, servers)
-            pool.ask(ParallelMap(len(servers)))
-            found = ChosenBuilder(plugin.name, pool, pool.capabilities(), why)
-            self._stack.enter_context(stack.pop_all())
-        return found
-
-    def remarks(self) -> tuple[Diagnostic, ...]:
-        """What the user should know of servers that went away while they built."""
-        with self._lock:
-            answer = self._answer
-        if not isinstance(answer, ChosenBuilder) or not isinstance(answer.builder, Pool):
-            return ()
-        return answer.builder.remarks()
+        if not servers:
+            raise BuilderError(f"{plugin.name} names no server", code="builder-down")
+        return Pool(plugin.name, servers)
 
 
 class Absent(Builder):

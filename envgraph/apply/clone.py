@@ -72,6 +72,7 @@ def clone_document(
         document["build"] = {
             "path": build["address"],
             "dockerfile_path": build["dockerfile_path"],
+            **({"args": dict(build["arguments"])} if build.get("arguments") else {}),
         }
     else:
         document["image"] = definition["base"] or "scratch"

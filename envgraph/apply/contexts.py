@@ -1,4 +1,7 @@
-"""The files that a builder may see: what the lock covers, read again and verified."""
+"""The files that a builder may see: what the lock covers, read again and verified.
+
+Those of a folder are read from there, those of an address from the store.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from envgraph.spec.tree import (
     read_tree,
     tree_digest,
 )
-from envgraph_store import Digest
+from envgraph_store import Digest, Store
 
 
 class FolderContext:
@@ -57,6 +60,22 @@ class FolderContext:
             raise FileNotFoundError(path)
         raw = (self._root / path).open("rb")
         return io.BufferedReader(VerifyingReader(raw, entry.digest, entry.size, path), 1 << 20)
+
+
+class StoredContext(FolderContext):
+    """The same of a context whose files the store keeps."""
+
+    def __init__(self, store: Store, entries: Sequence[TreeEntry]) -> None:
+        """Take all entries, with their sizes."""
+        super().__init__(Path(), entries)
+        self._store = store
+
+    def open(self, path: str) -> BinaryIO:
+        """A file's bytes, verified by the store before the first of them."""
+        entry = self._entries[path]
+        if entry.digest is None:
+            raise FileNotFoundError(path)
+        return self._store.blobs.open(entry.digest)
 
 
 def step_context(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,21 @@ from envgraph.api.registry import RegistryError
 from envgraph.apply.executor import Outcome, ParallelMap, node_failure
 from envgraph.apply.reports import PushReport, Settlement
 from envgraph.apply.transfer import Transfer, Transfers
-from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
+from envgraph.errors import EnvgraphError
 from envgraph.history.read import newest, versions
 from envgraph.interchange.push import Pusher
+from envgraph.model.canonical import NodeKey
 from envgraph.model.config import Provider, WorkspaceConfig
 from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
 from envgraph.refresh.pushmemo import PushMemo
+from envgraph.registry.names import STEPS_REPOSITORY, key_tag
 from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
     from envgraph.image.bases import LayerSource
     from envgraph.interchange.parcel import Parcel
-    from envgraph.interchange.pull import Wanted
+    from envgraph.interchange.wanted import Wanted, WantedSteps
     from envgraph.plan.plan import EnvironmentChange, Plan
     from envgraph.refresh.desired import Desired
     from envgraph.registry.pins import RegistryPins
@@ -67,8 +70,9 @@ class Exchange:
     def pull(
         self, plan: Plan, desired: Desired, parallelism: int, on_event: Callable[[Event], None]
     ) -> Transfer:
-        """Bring the plan's images into the store."""
-        from envgraph.interchange.pull import Platform, Puller, Wanted
+        """Bring the plan's images, and what it needs of steps, into the store."""
+        from envgraph.interchange.pull import Puller
+        from envgraph.interchange.wanted import Platform, Wanted
 
         wanted: list[Wanted] = []
         for change in plan.environments:
@@ -90,13 +94,37 @@ class Exchange:
                 )
             )
         transfers = Transfers(self._store, parallelism, on_event)
-        transfer = transfers.pull(Puller(self._store, self._remote()), wanted)
-        for error in transfer.outcome.failed.values():
-            if isinstance(error, IntegrityError | NotFoundError):
-                # What is there is of no use: the next plan builds it, and its push repairs it.
-                for item in wanted:
-                    self._memo.suspect(item.repository, item.digest)
+        steps = self._steps(plan, desired)
+        transfer = transfers.pull(Puller(self._store, self._remote()), wanted, steps)
+        for item in transfer.unusable:
+            # What is there is of no use: the next plan builds it, and its push repairs it.
+            repository = item.repository if isinstance(item, Wanted) else STEPS_REPOSITORY
+            self._memo.suspect(repository, item.digest)
+            if isinstance(item, Wanted):
+                self._suspect_steps(item, transfer.lost)
         return transfer
+
+    def _suspect_steps(self, item: Wanted, lost: Collection[NodeKey]) -> None:
+        """A layer of a step that is damaged with an image is not tried alone."""
+        built = [key for platform in item.platforms.values() for key in platform.nodes.built]
+        if set(built).isdisjoint(lost):
+            return
+        repository = self._remote().repository(STEPS_REPOSITORY)
+        with suppress(RegistryError):
+            for key in built:
+                if (found := repository.resolve(key_tag(key))) is not None:
+                    self._memo.suspect(STEPS_REPOSITORY, found.digest)
+
+    def _steps(self, plan: Plan, desired: Desired) -> list[WantedSteps]:
+        from envgraph.interchange.wanted import WantedSteps
+
+        subjects = [item for key, item in desired.subjects.items() if key in plan.graph]
+        found = []
+        for key, digest in plan.step_pulls.items():
+            subject = next(item for item in subjects if key in item.nodes.built)
+            title = plan.graph[key].name
+            found.append(WantedSteps(key, digest, subject.lock, subject.nodes, title))
+        return found
 
     def push(self, plan: Plan, parallelism: int, on_event: Callable[[Event], None]) -> PushReport:
         """Bring the plan's versions into the registry, as far as they are whole here."""
@@ -138,6 +166,8 @@ class Exchange:
             if shipment.whole:
                 report.count += 1
                 self._memo.clear(shipment.repository)
+                if shipment.steps:
+                    self._memo.clear(STEPS_REPOSITORY)
                 self._memo.remember(shipment.repository, shipment.tag, shipment.record.image)
         report.failures += _failures(transfer.outcome)
         report.bytes_moved = transfer.bytes_moved

@@ -16,7 +16,8 @@ from envgraph.history.read import read_record, versions
 from envgraph.history.shelf import Shelf
 from envgraph.interchange.catalogue import LATEST, Catalogue, Shared, is_same
 from envgraph.interchange.parcel import Parcel, pack
-from envgraph.interchange.pull import Platform, Puller, Wanted
+from envgraph.interchange.pull import Puller
+from envgraph.interchange.wanted import Platform, Wanted
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.names import reserved_prefix
@@ -161,8 +162,13 @@ class Library:
         return pulled
 
     def restore(self, record: VersionRecord) -> Pulled:
-        """Bring the image of a version of the workspace back, from where it was pushed."""
-        moved = self._fetch([pack(self._store, self._config, record)])
+        """Bring the image of a version of the workspace back, from where it was pushed.
+
+        What its steps became is the registry's to say: here it may be another by now.
+        """
+        parcel = pack(self._store, self._config, record)
+        parcel = replace(parcel, contents=replace(parcel.contents, steps={}))
+        moved = self._fetch([parcel])
         return Pulled(record, self._remote.name, moved, True)
 
     def _is_reserved(self, record: VersionRecord) -> bool:
@@ -176,7 +182,7 @@ class Library:
             if not self._is_bundle and observer.image(parcel.key) == parcel.record.image:
                 continue
             item = wanted_of(parcel)
-            puller.know(item, parcel.contents.bases)
+            puller.know(item, parcel.contents)
             wanted.setdefault(item.key, item)
         transfer = self._transfers.pull(puller, list(wanted.values()))
         outcome = transfer.outcome

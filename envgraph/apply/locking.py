@@ -14,7 +14,7 @@ from envgraph.errors import Diagnostic, EnvgraphError
 from envgraph.lock.find import FoundLock, FoundLocks, LockFinder, PinSource, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
-from envgraph.model.locked import LockedBase
+from envgraph.model.locked import ContextOrigin, LockedBase, LockedContext, Move
 from envgraph.model.spec import EnvironmentSpec
 from envgraph.refresh.desired import Loaded, about_environment
 from envgraph.refresh.references import missing_references
@@ -38,22 +38,31 @@ class LockEntry:
     status: Status
     changes: tuple[PackageChange, ...] = ()
     packages: frozenset[str] = frozenset()
-    base: tuple[LockedBase, LockedBase] | None = None
-    """The base that moved, before and now."""
+    moves: tuple[Move, ...] = ()
+    """The images that moved, before and now: the base first."""
+
+    context: tuple[ContextOrigin, ContextOrigin] | None = None
+    """Where the build context comes from, when that moved: before and now."""
 
     def to_json(self) -> dict[str, Any]:
         """The entry of ``lock --json``."""
+        bases = [
+            {"reference": now.reference, "from": _text(before), "to": _text(now)}
+            for before, now in self.moves
+        ]
         return {
             "name": self.name,
             "path": str(self.path),
             "status": self.status,
             "changes": [change.to_json() | {"change": change.kind} for change in self.changes],
-            "base": None
-            if self.base is None
+            "base": bases[0] if bases else None,
+            "bases": bases,
+            "context": None
+            if self.context is None
             else {
-                "reference": self.base[1].reference,
-                "from": _text(self.base[0]),
-                "to": _text(self.base[1]),
+                "address": self.context[1].address,
+                "from": self.context[0].pinned,
+                "to": self.context[1].pinned,
             },
         }
 
@@ -76,6 +85,15 @@ class LockReport:
         return not bad and all(e.status in ("written", "unchanged") for e in self.entries)
 
 
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """What shall move: packages by name, bases, build contexts."""
+
+    packages: frozenset[str]
+    base: bool
+    context: bool
+
+
 def lock_environments(
     config: WorkspaceConfig,
     store: Store,
@@ -83,6 +101,7 @@ def lock_environments(
     *,
     update: frozenset[str],
     update_base: bool = False,
+    update_context: bool = False,
     check: bool,
     offline: bool,
     now: datetime,
@@ -92,24 +111,24 @@ def lock_environments(
     """Lock every environment; one that fails stops no other.
 
     ``check`` writes and solves nothing. ``update`` moves only the named packages, in
-    every lock that has them; ``update_base`` takes what the bases' references mean now.
+    every lock that has them; ``update_base`` takes what the bases' references mean now,
+    ``update_context`` what the branches and addresses of build contexts do.
     """
     problems = [
         *loaded.diagnostics,
         *missing_references(config, store, loaded.references),
     ]
     entries: list[LockEntry] = []
+    asked = _Update(update, update_base, update_context)
     finder = LockFinder(
         config, store, offline=offline, now=now, bases=bases, shared=None if check else shared
     )
     for spec in loaded.specs:
-        if spec.build is not None:
-            continue
         try:
             if check:
                 entry, more = _check(config, finder, spec)
             else:
-                entry, more = _write(config, store, finder, spec, update, update_base)
+                entry, more = _write(config, store, finder, spec, asked)
             entries.append(entry)
             problems += more
         except EnvgraphError as error:
@@ -151,8 +170,7 @@ def _write(
     store: Store,
     finder: LockFinder,
     spec: EnvironmentSpec,
-    update: frozenset[str],
-    update_base: bool,
+    asked: _Update,
 ) -> tuple[LockEntry, Sequence[Diagnostic]]:
     path = lockfile_path(config.root, spec.name)
     platforms = spec.platforms or config.platforms
@@ -161,12 +179,15 @@ def _write(
     problems = list(found.diagnostics)
     if any(item.origin == "edited" for item in found.locks.values()):
         return LockEntry(spec.name, path, "stale"), problems  # apply may take it, once it fits
-    if update_base:
+    if asked.base:
         found, more = _each(found, lambda item: finder.update_base(spec, item))
         problems += more
-    bases = [(item.left, item.lock.base) for item in found.locks.values() if item.left]
-    if update:
-        found, more = _each(found, lambda item: _updated(finder, spec, item, update))
+    if asked.context:
+        found, more = _each(found, lambda item: finder.update_context(spec, item))
+        problems += more
+    moves = next((item.moved for item in found.locks.values() if item.moved), ())
+    if asked.packages:
+        found, more = _each(found, lambda item: _updated(finder, spec, item, asked.packages))
         problems += more
     locks = {platform: item.lock for platform, item in found.locks.items()}
     held = frozenset(package.name for lock in locks.values() for package in lock.packages)
@@ -175,12 +196,23 @@ def _write(
     pin(config, store, {spec.name: to_pin})
     if found.file_current:
         return LockEntry(spec.name, path, "unchanged", (), held), problems
-    moved = next(((before, now) for before, now in bases if before is not None), None)
     first = next(iter(locks))
     changes = (
         compare_packages(before[first].packages, locks[first].packages) if first in before else ()
     )
-    return LockEntry(spec.name, path, "written", changes, held, moved), problems
+    context = (
+        _moved_context(before[first].context, locks[first].context) if first in before else None
+    )
+    return LockEntry(spec.name, path, "written", changes, held, moves, context), problems
+
+
+def _moved_context(
+    before: LockedContext | None, now: LockedContext | None
+) -> tuple[ContextOrigin, ContextOrigin] | None:
+    one, two = (None if item is None else item.origin for item in (before, now))
+    if one is None or two is None or one.pinned == two.pinned:
+        return None
+    return one, two
 
 
 def _each(

@@ -125,8 +125,8 @@ class Pool(Builder):
         return tuple(
             Diagnostic(
                 "builder-down",
-                f"{server.title} went away: {server.lost}"
-                f" build{' was' if server.lost == 1 else 's were'} begun anew",
+                f"{server.title} went away while it ran {server.lost}"
+                f" build{'' if server.lost == 1 else 's'}",
                 "" if server.error is None else reason_of(server.error),
                 hint="see whether it lacks memory or disk",
                 severity="warning",
@@ -189,7 +189,7 @@ class Pool(Builder):
             except BuilderError as error:
                 self._judge(error, server, met, bool(began), cancel)
                 if server.title in met.failed:
-                    on_event(Event("message", text=f"{reason_of(error)}: trying again\n"))
+                    on_event(Event("message", text=f"{reason_of(error)}: trying again"))
             stack.pop_all().close()
 
     def _take(self, request: BuildRequest, met: _Attempts) -> Server | None:
@@ -232,7 +232,7 @@ class Pool(Builder):
         """Note what may be tried elsewhere; raise what may not."""
         if cancel.is_set():
             raise error
-        if server.refused or (error.code == "builder-lacks" and not began):
+        if server.refused or error.code == "builder-lacks":
             met.lacks[server.title] = error
             return
         if not error.retryable:

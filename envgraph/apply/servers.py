@@ -49,7 +49,8 @@ class Server:
             return line_of(self.title, self.error)
         if self.capabilities is None:
             return f"{self.title}: was not asked"
-        platforms = ", ".join(map(str, self.capabilities.platforms)) or "no platform"
+        kinds = dict.fromkeys(f"{p.os}/{p.architecture}" for p in self.capabilities.platforms)
+        platforms = ", ".join(kinds) or "no platform"
         version = f"{self.capabilities.version}, " if self.capabilities.version else ""
         return f"{self.title}: {version}{platforms}"
 
@@ -61,6 +62,7 @@ def rank(affinity: str, names: Iterable[str]) -> list[str]:
 
 
 def other_platform(wanted: Platform, offered: Sequence[Platform]) -> BuilderError:
+    """Why a server is of no use for a platform."""
     builds = ", ".join(map(str, offered)) or "nothing"
     return BuilderError(
         f"it does not build for {wanted}, but for {builds}",
@@ -77,7 +79,8 @@ def fits(wanted: Platform, offered: Iterable[Platform]) -> bool:
 def line_of(title: str, error: EnvgraphError) -> str:
     """Whose error it is and what it says, the address once."""
     said = reason_of(error)
-    return said if title.split()[-1] in said else f"{title}: {said}"
+    address = title.split()[-1]
+    return said if "://" in address and address in said else f"{title}: {said}"
 
 
 def reason_of(error: EnvgraphError) -> str:

@@ -39,7 +39,7 @@ from envgraph.apply.answers import (
     without_repeats,
 )
 from envgraph.apply.builders import Builders, ChosenBuilder
-from envgraph.apply.contexts import build_context, step_context
+from envgraph.apply.contexts import FolderContext, StoredContext, build_context, step_context
 from envgraph.apply.known import StoredLayers
 from envgraph.apply.redact import Redactor, read_secret
 from envgraph.errors import (
@@ -52,7 +52,7 @@ from envgraph.image.compress import FRAME, default_compression
 from envgraph.image.manifest import image_manifest
 from envgraph.image.steps import STEP_EPOCH, BuiltImage
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.locked import BaseLayer, LockedBase
+from envgraph.model.locked import BaseLayer, LockedBase, LockedContext
 from envgraph.model.nodes import Node
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
@@ -155,7 +155,7 @@ class StepMaker:
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
-            affinity=affinity_of(self._config, subject),
+            affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         started = below or subject.lock.base
         with self._run(node, request, redactor, step) as answer:
@@ -165,11 +165,13 @@ class StepMaker:
         build, lock = subject.spec.build, subject.lock
         if build is None or lock.context is None:
             raise BuildError(f"{node.name} is no build context")
-        tree, folder = lock.context.tree, Path(build.folder)
-        context = build_context(folder, build.dockerfile_path, tree, build.source)
+        context, build = self._files(build, lock.context)
         with context.open(build.dockerfile_path) as stream:
             data = stream.read()
         redactor = Redactor()
+        for value in build.proxies.values():
+            if "@" in value:  # a login, perhaps
+                redactor.add(value.encode())
         request = BuildRequest(
             platform=_platform(subject),
             recipe=Dockerfile(
@@ -178,15 +180,27 @@ class StepMaker:
                 {text: self._named(base) for text, base in lock.images.items()},
             ),
             context=context,
-            arguments=lock.context.arguments,
+            arguments={**lock.context.arguments, **build.proxies},
             secrets=self._secrets(build.secrets, build, redactor),
             epoch=STEP_EPOCH,
             network=not self._offline,
             timeout=self._builders.timeout,
-            affinity=affinity_of(self._config, subject),
+            affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         with self._run(node, request, redactor, build) as answer:
             return self._keep(node, answer, lock.base, lock.base, 0, batch)
+
+    def _files(self, build: BuildSpec, locked: LockedContext) -> tuple[FolderContext, BuildSpec]:
+        """The context's files, and the build with the secrets that its Dockerfile mounts."""
+        if build.tree is not None:
+            folder = Path(build.folder)
+            return build_context(folder, build.dockerfile_path, locked.tree, build.source), build
+        from envgraph.lock.contexts import Contexts
+
+        contexts = Contexts(self._config, self._store, offline=self._offline)
+        context = StoredContext(self._store, contexts.bring(build, locked))
+        with context.open(build.dockerfile_path) as stream:
+            return context, contexts.named(build, stream.read())
 
     def _below(self, subject: Subject, index: int, observer: Observer) -> LockedBase | None:
         """What a step stands on; None is ``scratch``."""

@@ -11,15 +11,18 @@ from envgraph.api.events import Event
 from envgraph.apply.batches import Batches
 from envgraph.apply.counter import Counter
 from envgraph.apply.executor import Executor, Outcome
-from envgraph.model.canonical import node_key
+from envgraph.errors import IntegrityError, NotFoundError
+from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.nodes import Node, NodeKind
 from envgraph.model.records import VersionRecord
+from envgraph.registry.names import STEPS_REPOSITORY
 from envgraph_store import Store
 
 if TYPE_CHECKING:
     from envgraph.interchange.parcel import Parcel
-    from envgraph.interchange.pull import Layer, Puller, Wanted
+    from envgraph.interchange.pull import Puller
     from envgraph.interchange.push import Piece, Pusher, Shipment
+    from envgraph.interchange.wanted import Layer, Wanted, WantedSteps
 
 _T = TypeVar("_T")
 
@@ -31,6 +34,11 @@ class Transfer:
     outcome: Outcome
     shipments: tuple[Shipment, ...] = ()
     bytes_moved: int = 0
+    unusable: tuple[Wanted | WantedSteps, ...] = ()
+    """What was wanted and is not there as it has to be: gone, or other bytes."""
+
+    lost: frozenset[NodeKey] = frozenset()
+    """The nodes of which a layer is so, whatever was said of it."""
 
 
 class Transfers:
@@ -42,28 +50,52 @@ class Transfers:
         self._parallelism = parallelism
         self._on_event = on_event
 
-    def pull(self, puller: Puller, wanted: Sequence[Wanted]) -> Transfer:
-        """Bring images into the store, each of them whole or not at all."""
-        if not wanted:
+    def pull(
+        self, puller: Puller, wanted: Sequence[Wanted], steps: Sequence[WantedSteps] = ()
+    ) -> Transfer:
+        """Bring images, and results of steps, into the store, each whole or not at all."""
+        everything: list[Wanted | WantedSteps] = [*wanted, *steps]
+        if not everything:
             return Transfer(Outcome())
+        from envgraph.interchange.wanted import WantedSteps
+
         batches = Batches(self._store)
+
+        def open_(item: Wanted | WantedSteps) -> None:
+            if isinstance(item, WantedSteps):
+                puller.open_steps(item)
+            else:
+                puller.open(item)
+
+        def finish(item: Wanted | WantedSteps) -> None:
+            end = puller.finish_steps if isinstance(item, WantedSteps) else puller.finish
+            with batches.writing() as batch:
+                end(item.key, batch)
+
         with closing(batches):
-            asked = {self._node("question", item.title, item.key): item for item in wanted}
-            outcome = self._run(asked, puller.open)
+            asked = {self._node("question", item.title, item.key): item for item in everything}
+            outcome = self._run(asked, open_)
+            unusable = [asked[node] for node in _unusable(outcome)]
+            lost: set[NodeKey] = set()
             if outcome.whole:
-                outcome = self._fetch(puller, batches)
+                layers = self._layers(puller)
+                outcome = self._fetch(puller, layers, batches)
+                wrong = {layers[node].node.key for node in _unusable(outcome)}
+                unusable = [item for item in everything if not wrong.isdisjoint(item.nodes_in)]
+                lost = {layers[node].node.key for node in _unusable(outcome, "registry-steps")}
             if outcome.whole:
-                made = {self._node("pull", item.title, item.key): item for item in wanted}
-
-                def finish(item: Wanted) -> None:
-                    with batches.writing() as batch:
-                        puller.finish(item.key, batch)
-
+                made = {self._node("pull", item.title, item.key): item for item in everything}
                 outcome = self._run(made, finish, batches)
-        return Transfer(outcome, bytes_moved=puller.bytes_fetched)
+                unusable = [made[node] for node in _unusable(outcome)]
+        return Transfer(
+            outcome,
+            bytes_moved=puller.bytes_fetched,
+            unusable=tuple(unusable),
+            lost=frozenset(lost),
+        )
 
-    def _fetch(self, puller: Puller, batches: Batches) -> Outcome:
-        layers = {
+    def _layers(self, puller: Puller) -> dict[Node, Layer]:
+        return {
             self._node(
                 "transfer",
                 layer.title,
@@ -72,6 +104,8 @@ class Transfers:
             ): layer
             for layer in puller.layers()
         }
+
+    def _fetch(self, puller: Puller, layers: dict[Node, Layer], batches: Batches) -> Outcome:
         counters = {id(layer): Counter(self._on_event, node) for node, layer in layers.items()}
 
         def fetch(layer: Layer) -> None:
@@ -97,7 +131,10 @@ class Transfers:
 
         def look(record: VersionRecord) -> None:
             suspected = thorough(record.image_name)
-            shipments.append(pusher.look(record, lambda: pack(record), thorough=suspected))
+            again = thorough(STEPS_REPOSITORY)
+            shipments.append(
+                pusher.look(record, lambda: pack(record), thorough=suspected, steps_again=again)
+            )
 
         asked = {self._node("question", _title(r), (_title(r), r.image)): r for r in records}
         outcome = self._run(asked, look)
@@ -150,6 +187,15 @@ class Transfers:
     def _node(self, kind: NodeKind, name: str, what: object, size: int | None = None) -> Node:
         document = [str(part) for part in what] if isinstance(what, tuple) else [str(what)]
         return Node(node_key(kind, document), kind, name, (), size)
+
+
+def _unusable(outcome: Outcome, but: str = "") -> list[Node]:
+    """What failed because of what is there, and not because nobody answered; ``but`` a code."""
+    return [
+        outcome.nodes[key]
+        for key, error in outcome.failed.items()
+        if isinstance(error, IntegrityError | NotFoundError) and error.diagnostics[0].code != but
+    ]
 
 
 def _title(record: VersionRecord) -> str:

@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from envgraph.diff.versions import Side
-from envgraph.diff.why import Explanation, Why, explain, explain_image, image_inputs
+from envgraph.diff.why import (
+    Explanation,
+    Why,
+    context_of,
+    explain,
+    explain_image,
+    image_inputs,
+)
 from envgraph.image.compress import default_compression
 from envgraph.interchange.parcel import nodes_of
 from envgraph.model.config import WorkspaceConfig
@@ -38,7 +45,7 @@ def explain_sides(config: WorkspaceConfig, before: Side, after: Side) -> Why:
             packages=inputs["packages"],
             steps=inputs["docker steps"],
             images=inputs["images of the steps"],
-            context=inputs["build context"],
+            context=context_of(inputs),
             platform=inputs["platform"],
         )
         assembly = way if isinstance(way, Assembly) else known

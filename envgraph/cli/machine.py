@@ -59,7 +59,7 @@ def examine(session: Session) -> list[Check]:
         check_graphviz,
         check_plugins,
     ]
-    return [check() for check in checks]
+    return [*(check() for check in checks), *check_builder(session)]
 
 
 def store_path(session: Session) -> Path:
@@ -237,6 +237,33 @@ def check_plugins() -> Check:
     if broken:
         return Check("plugins", "remark", f"wrong: {', '.join(broken)}", "envgraph plugin check")
     return Check("plugins", "ok", ", ".join(found.name for found in plugins.found) or "none")
+
+
+def check_builder(session: Session) -> list[Check]:
+    """Every server of the builder that envgraph.yaml names; nothing where it names none."""
+    from envgraph.errors import EnvgraphError
+    from envgraph.workspace import Workspace
+
+    common = session.common
+    try:
+        with Workspace.open(common.folder, store=common.store, offline=common.offline) as workspace:
+            if workspace.config.builder.type == "auto":
+                return []
+            servers = workspace.builders.servers()
+            return [
+                Check("builder", "ok", server.describe())
+                if server.error is None
+                else Check(
+                    "builder",
+                    "remark",
+                    server.describe(),
+                    server.error.diagnostics[0].hint or "start it, or correct `builder:`",
+                )
+                for server in servers
+            ]
+    except EnvgraphError as error:
+        first = error.diagnostics[0]
+        return [Check("builder", "remark", first.summary, first.hint)]
 
 
 def check_graphviz() -> Check:

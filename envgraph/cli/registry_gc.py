@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from envgraph.cli.views.text import many, moment, size, table
 from envgraph.errors import EnvgraphError
+from envgraph.refresh.stepgarbage import UnneededSteps
 
 if TYPE_CHECKING:
     from envgraph.cli.session import Session
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.workspace import Workspace
+
+    Unneeded = UnneededImage | UnneededSteps
 
 
 def collect_in_registry(
@@ -22,20 +25,24 @@ def collect_in_registry(
         found = workspace.registry_garbage(grace_days=grace_days)
     if not session.common.json:
         _show(found, session)
-    wanted = bool(found.unneeded) and not dry_run
-    doomed = found.unneeded if wanted and (delete or _confirmed(found, session)) else ()
+    unneeded: tuple[Unneeded, ...] = (*found.unneeded, *found.steps)
+    wanted = bool(unneeded) and not dry_run
+    doomed = unneeded if wanted and (delete or _confirmed(found, session)) else ()
     deleted = [item for item in doomed if _delete(item, workspace, session)]
+    images = [item for item in deleted if not isinstance(item, UnneededSteps)]
+    steps = [item for item in deleted if isinstance(item, UnneededSteps)]
     if session.common.json:
-        session.answer(_document(found, deleted, dry_run=dry_run))
+        session.answer(_document(found, images, steps, dry_run=dry_run))
     elif doomed:
-        session.console.out(f"{many(len(deleted), 'image')} deleted.")
+        also = f" and {many(len(steps), 'recipe')} of docker steps" if found.steps else ""
+        session.console.out(f"{many(len(images), 'image')}{also} deleted.")
         session.console.note("The registry frees their bytes when it collects its garbage.")
     elif wanted:
         session.console.note("Nothing was deleted. To delete them: add --delete")
     return 0 if len(deleted) == len(doomed) else 1
 
 
-def _delete(item: UnneededImage, workspace: Workspace, session: Session) -> bool:
+def _delete(item: Unneeded, workspace: Workspace, session: Session) -> bool:
     try:
         workspace.delete_from_registry(item)
     except EnvgraphError as error:
@@ -51,7 +58,7 @@ def _confirmed(found: RegistryGarbage, session: Session) -> bool:
             return False
     except ValueError:
         return False
-    count = len(found.unneeded)
+    count = len(found.unneeded) + len(found.steps)
     session.console.prompt(f"To delete them from {found.title}, type their number ({count}): ")
     answer = session.stdin.readline()
     if not answer.endswith("\n"):
@@ -60,13 +67,19 @@ def _confirmed(found: RegistryGarbage, session: Session) -> bool:
 
 
 def _document(
-    found: RegistryGarbage, deleted: list[UnneededImage], *, dry_run: bool
+    found: RegistryGarbage,
+    deleted: list[UnneededImage],
+    steps: list[UnneededSteps],
+    *,
+    dry_run: bool,
 ) -> dict[str, object]:
     return {
         "dry_run": dry_run,
         "registry": found.title,
         "unneeded": [item.to_json() for item in found.unneeded],
         "deleted": [str(item.image) for item in deleted],
+        "steps": [item.to_json() for item in found.steps],
+        "deleted_steps": [str(item.artifact) for item in steps],
         "needed": found.needed,
         "young": found.young,
         "foreign": found.foreign,
@@ -98,4 +111,8 @@ def _show(found: RegistryGarbage, session: Session) -> None:
     count = len(found.unneeded)
     are = "is" if count == 1 else "are"
     show(f"{many(count, 'image')} of this workspace in {found.title} {are} not needed; {needed}.")
+    if found.steps:
+        steps = many(len(found.steps), "recipe")
+        size_of = size(sum(item.size for item in found.steps))
+        show(f"{steps} of docker steps, {size_of}, that no image there begins with any more.")
     show("Untagged images cannot be seen; their bytes are the registry's to collect.")

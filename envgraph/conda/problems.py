@@ -47,13 +47,16 @@ def translate(
     sources: Sequence[ChannelSource],
     request: SolveRequest,
     close: Mapping[str, Sequence[str]] | None = None,
+    there: Mapping[str, Sequence[str]] | None = None,
 ) -> EnvgraphError:
     """The typed error for whatever rattler raised, with no secret in it.
 
-    ``close``: for a name that is nowhere, the names that it may have meant.
+    ``close``: for a name that is nowhere, the names that it may have meant. ``there``: for
+    one whose versions do not fit, its versions.
     """
     if is_unsatisfiable(error):
-        return _unsatisfiable(_masked(error, sources), sources, request, close or {})
+        text = _masked(error, sources)
+        return _unsatisfiable(text, sources, request, close or {}, there or {})
     return channel_error(error, sources)
 
 
@@ -90,6 +93,7 @@ def _unsatisfiable(
     sources: Sequence[ChannelSource],
     request: SolveRequest,
     close: Mapping[str, Sequence[str]],
+    there: Mapping[str, Sequence[str]],
 ) -> ResolveError:
     reason = text.removeprefix("Cannot solve the request because of:").strip()
     reason = name_channels(reason, sources)
@@ -104,7 +108,7 @@ def _unsatisfiable(
         code="unsatisfiable",
         detail=reason,
         source=place,
-        hint="; ".join(_hints(missing, reason, sources, request, close)),
+        hint="; ".join(_hints(missing, reason, sources, request, close, there)),
     )
 
 
@@ -121,6 +125,7 @@ def _hints(
     sources: Sequence[ChannelSource],
     request: SolveRequest,
     close: Mapping[str, Sequence[str]],
+    there: Mapping[str, Sequence[str]],
 ) -> list[str]:
     hints = []
     names = ", ".join(source.name for source in sources)
@@ -134,11 +139,15 @@ def _hints(
             hints.append(
                 f"{name} is a property of the machine: see virtual_packages in envgraph.yaml"
             )
+        elif there.get(name):
+            hints.append(f"{names} has {name} in {', '.join(there[name])}")
         else:
             hints.append(f"no package {name} for {request.platform} in {names}")
             if close.get(name):
                 hints.append(f"did you mean {' or '.join(close[name])}?")
-    nowhere = [name for name in missing if not name.startswith("__") and not close.get(name)]
+    nowhere = [
+        name for name in missing if not (name[:2] == "__" or close.get(name) or name in there)
+    ]
     if nowhere and not {"defaults", "pkgs/main"} & {source.name for source in sources}:
         hints.append("is a channel missing? `defaults` is never added where it is not named")
     wanted = _GLIBC.search(reason)
@@ -193,6 +202,27 @@ def _channel_hint(text: str, sources: Sequence[ChannelSource]) -> str:
 def close_names(names: Iterable[str], known: Sequence[str]) -> dict[str, list[str]]:
     """For each name up to three known ones that it may have meant."""
     return {n: difflib.get_close_matches(n, known, n=3, cutoff=0.75) for n in names}
+
+
+async def versions_there(
+    gateway: Gateway, sources: Sequence[ChannelSource], request: SolveRequest, names: Sequence[str]
+) -> dict[str, list[str]]:
+    """For each of these packages its versions in the channels, the newest five first."""
+    import rattler
+
+    if not names:
+        return {}
+    found = await gateway.query(
+        [rattler.Channel(source.address) for source in sources],
+        [rattler.Subdir(request.platform), rattler.Subdir("noarch")],
+        [rattler.MatchSpec(name) for name in names],
+        recursive=False,
+        channel_relations="disabled",
+    )
+    versions: dict[str, set[rattler.Version]] = {}
+    for record in (r for channel in found for r in channel):
+        versions.setdefault(record.name.normalized, set()).add(record.version)
+    return {n: [str(v) for v in sorted(known, reverse=True)[:5]] for n, known in versions.items()}
 
 
 async def hints_after_success(

@@ -126,8 +126,12 @@ async def _solve(
             subdirs(request.platform),
             channel_relations="disabled",
         )
-        close = problems.close_names(names, [name.normalized for name in known])
-        raise problems.translate(error, sources, request, close) from None
+        everything = {name.normalized for name in known}
+        there = await problems.versions_there(
+            gateway, sources, request, [name for name in names if name in everything]
+        )
+        close = problems.close_names([n for n in names if n not in there], sorted(everything))
+        raise problems.translate(error, sources, request, close, there) from None
     direct = {spec.name for spec in request.specs}
     candidates = tuple(
         sorted((candidate_of(record, by_address, direct) for record in records), key=_by_name)

@@ -51,6 +51,8 @@ class Download:
     received: int = 0
     validator: str = ""
     skip: int = 0
+    method: str = "GET"
+    mark: str = ""
 
     def take(self, data: bytes, where: str) -> None:
         """Hand new bytes on; refuse what is longer than promised."""
@@ -115,15 +117,28 @@ class Transport:
         Returns the number of bytes. Raises FetchError (``retryable`` says whether
         waiting may help) and IntegrityError; both name the address without secrets.
         """
+        return self._perform(
+            url, Download(write, size, limit, credentials.secrets_of(url))
+        ).received
+
+    def get_marked(self, url: str, write: Write, *, limit: int) -> str:
+        """As :meth:`get`; the ``ETag`` that tells these bytes from others, empty without one."""
+        return self._perform(url, Download(write, None, limit, credentials.secrets_of(url))).mark
+
+    def mark(self, url: str) -> str:
+        """The ``ETag`` that the server has for an address now; reads no body."""
+        secrets = credentials.secrets_of(url)
+        return self._perform(url, Download(lambda data: 0, None, 0, secrets, method="HEAD")).mark
+
+    def _perform(self, url: str, download: Download) -> Download:
         where = credentials.clean(url)
-        download = Download(write, size, limit, credentials.secrets_of(url))
         failure = _Failure("", False)
         for attempt in range(self.attempts):
             if attempt:
                 self.sleep(self._pause(attempt, failure))
             try:
                 self._attempt(url, download)
-                return download.received
+                return download
             except _Failure as error:
                 failure = error
                 if not error.retry:
@@ -177,7 +192,7 @@ class Transport:
                 if download.validator:
                     headers["If-Range"] = download.validator
             response: urllib3.BaseHTTPResponse = self._pool(target).request(
-                "GET",
+                download.method,
                 credentials.without_userinfo(target),
                 headers=headers,
                 preload_content=False,
@@ -208,6 +223,7 @@ class Transport:
         if status == 200:
             download.skip = download.received
             download.validator = _validator(response.headers)
+            download.mark = response.headers.get("ETag", "")
             return
         if status == 206 and download.received:
             _check_range(response.headers.get("Content-Range", ""), download)

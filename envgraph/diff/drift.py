@@ -13,6 +13,7 @@ from envgraph.model.drift import (
     CODES,
     Allowance,
     BaseStanding,
+    ContextStanding,
     DriftPolicy,
     Finding,
     PackageStanding,
@@ -41,6 +42,9 @@ class Locked:
     images: Mapping[LockedBase, BaseStanding] = field(default_factory=dict)
     """The standings of the other images that docker steps or a Dockerfile name."""
 
+    context: ContextStanding | None = None
+    """Of a build context at an address; None where it never moves or was not asked."""
+
 
 def find_drift(locked: Iterable[Locked], policy: DriftPolicy, now: datetime) -> tuple[Finding, ...]:
     """Every finding, those that the policy allows with its reason; platforms that agree are one.
@@ -50,7 +54,7 @@ def find_drift(locked: Iterable[Locked], policy: DriftPolicy, now: datetime) -> 
     found: dict[Finding, list[str]] = {}
     for item in locked:
         bases = [finding for base in item.lock.bases for finding in _base(item, base, policy, now)]
-        for finding in [*bases, *_packages(item, policy)]:
+        for finding in [*bases, *_context(item, now), *_packages(item, policy)]:
             found.setdefault(finding, []).append(item.lock.platform)
     findings = [replace(f, platforms=tuple(platforms)) for f, platforms in found.items()]
     today = now.astimezone(UTC).strftime("%Y-%m-%d")
@@ -92,6 +96,26 @@ def _base(item: Locked, base: LockedBase, policy: DriftPolicy, now: datetime) ->
     if policy.require_digest and "@sha256:" not in base.reference:
         note("base-no-digest", "error", "", "is no digest, which the policy requires")
     return found
+
+
+def _context(item: Locked, now: datetime) -> list[Finding]:
+    """Whether the branch or address that the context came from has something else by now."""
+    context = item.lock.context
+    origin = None if context is None else context.origin
+    if origin is None or item.context is None or item.context.meant == origin.pinned:
+        return []
+    since = f"locked {_ago(days_since(item.lock.created, now))}"
+    new = item.context.meant
+    what = "another commit" if origin.kind == "git" else "another archive"
+    code, severity, summary = "context-moved", "warning", f"means {what} now; {since}"
+    if new is None:
+        code, severity, summary = "context-gone", "error", f"is not there now; {since}"
+    return [
+        Finding(
+            code, "error" if severity == "error" else "warning", item.environment, item.version,
+            origin.address, origin.pinned, new or "", summary,
+        )
+    ]  # fmt: skip
 
 
 def _packages(item: Locked, policy: DriftPolicy) -> list[Finding]:

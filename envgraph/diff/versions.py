@@ -140,6 +140,14 @@ class VersionDiff:
     variables: tuple[Moved, ...] = ()
     routes: tuple[Moved, ...] = ()
     base_labels: tuple[Moved, ...] = ()
+    arguments: tuple[Moved, ...] = ()
+    """Values of a Dockerfile's arguments."""
+
+    context: Moved | None = None
+    """Where the files of a build context came from: the commit, or the archive's sha256."""
+
+    images: tuple[Moved, ...] = ()
+    """Images that docker steps or a Dockerfile name, by their text: digests."""
 
     @property
     def same_definition(self) -> bool:
@@ -208,6 +216,9 @@ class VersionDiff:
             "base": self._base(),
             "docker_steps": self.steps.to_json(),
             "build": None if self.build is None else self.build.to_json(),
+            "images": [item.to_json() for item in self.images],
+            "build_arguments": [item.to_json() for item in self.arguments],
+            "context": None if self.context is None else self.context.to_json(),
             "environment_variables": [item.to_json() for item in self.variables],
             "inference_config": [item.to_json() for item in self.routes],
             "metadata": [item.to_json() for item in self.metadata],
@@ -248,10 +259,7 @@ def compare_versions(before: Side, after: Side) -> VersionDiff:
     known = before.definition_document is not None and after.definition_document is not None
     build = None
     if known:
-        [*moved] = compare_maps(
-            {"build": (before.definition_document or {}).get("build")},
-            {"build": (after.definition_document or {}).get("build")},
-        )
+        [*moved] = compare_maps({"build": _plain_build(before)}, {"build": _plain_build(after)})
         build = moved[0] if moved else None
     return VersionDiff(
         before,
@@ -265,7 +273,34 @@ def compare_versions(before: Side, after: Side) -> VersionDiff:
         _maps(before.variables, after.variables),
         _maps(before.routes, after.routes),
         _maps(before.base_labels, after.base_labels),
+        compare_maps(_arguments(before), _arguments(after)),
+        _origin(before, after),
+        compare_maps(_images(before), _images(after)),
     )
+
+
+def _images(side: Side) -> Mapping[str, str]:
+    return {
+        text: "scratch" if base.manifest is None else str(base.manifest)
+        for text, base in side.lock.images.items()
+    }
+
+
+def _plain_build(side: Side) -> Mapping[str, Any] | None:
+    """The build of a definition without its arguments, which are compared one by one."""
+    build = (side.definition_document or {}).get("build")
+    return None if build is None else {k: v for k, v in build.items() if k != "arguments"}
+
+
+def _arguments(side: Side) -> Mapping[str, str]:
+    return {} if side.lock.context is None else side.lock.context.arguments
+
+
+def _origin(before: Side, after: Side) -> Moved | None:
+    one, two = (s.lock.context.origin if s.lock.context else None for s in (before, after))
+    if one is None or two is None or one.pinned == two.pinned:
+        return None
+    return Moved(two.address, one.pinned, two.pinned)
 
 
 def _maps(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[Moved, ...]:

@@ -86,10 +86,12 @@ def _swapped(before: Inputs, after: Inputs, names: list[str]) -> Inputs:
 
 def definition_inputs(document: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a definition that can be swapped."""
-    conda = document.get("conda")
+    conda, build = document.get("conda"), document.get("build")
+    plain = None if build is None else {k: v for k, v in build.items() if k != "arguments"}
     return {
         "base": document.get("base"),
-        "build context": document.get("build"),
+        "build context": plain,
+        **_arguments({} if build is None else build.get("arguments") or {}),
         "docker steps": document.get("steps"),
         "channels": None if conda is None else conda["channels"],
         "conda packages": None if conda is None else conda["dependencies"],
@@ -97,8 +99,28 @@ def definition_inputs(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_ARGUMENT: Final = "build argument "
+
+
+def _arguments(given: Mapping[str, str]) -> dict[str, str]:
+    """The values of a Dockerfile's arguments: each is an input of its own."""
+    return {_ARGUMENT + name: value for name, value in given.items()}
+
+
+def arguments_of(inputs: Inputs) -> dict[str, str]:
+    """The inverse: those that are given."""
+    return {
+        name.removeprefix(_ARGUMENT): value
+        for name, value in inputs.items()
+        if name.startswith(_ARGUMENT) and value is not None
+    }
+
+
 def definition_key(inputs: Inputs) -> object:
     """The definition's digest, from its parts."""
+    build, arguments = inputs["build context"], arguments_of(inputs)
+    if build is not None and arguments:
+        build = {**build, "arguments": arguments}
     packages, pip = inputs["conda packages"], inputs["pip packages"]
     conda = None
     if packages is not None or pip is not None or inputs["channels"] is not None:
@@ -107,7 +129,7 @@ def definition_key(inputs: Inputs) -> object:
         DEFINITION_SCHEMA,
         {
             "base": inputs["base"],
-            "build": inputs["build context"],
+            "build": build,
             "steps": inputs["docker steps"],
             "conda": conda,
         },
@@ -124,7 +146,7 @@ def explain_definition(before: Side, after: Side) -> Explanation:
         return Explanation(head[0], False, *head[1:], (unknown,))
     one, two = map(definition_inputs, (before.definition_document, after.definition_document))
     names, idle = deciding(one, two, definition_key)
-    inputs = tuple(_definition_input(name, one[name], two[name]) for name in names)
+    inputs = tuple(_definition_input(name, one.get(name), two.get(name)) for name in names)
     return Explanation(head[0], False, *head[1:], inputs, idle)
 
 
@@ -142,10 +164,11 @@ def _short(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, LockedContext):
-        return f"{value.dockerfile_path} ({value.tree.hex[:12]})"
+        commit = f", {value.origin.short}" if value.origin is not None else ""
+        return f"{value.dockerfile_path} ({value.tree.hex[:12]}{commit})"
     if isinstance(value, Mapping):
         text = value.get("text") or value.get("instruction") or value.get("dockerfile_path") or ""
-        tree = value.get("tree")
+        tree = value.get("tree") or value.get("address")
         return f"{text} ({tree})" if tree else str(text)
     return str(value)
 
@@ -161,10 +184,22 @@ def lock_inputs(lock: LockedEnvironment) -> dict[str, Any]:
         "base": lock.base.manifest,
         "docker steps": list(lock.steps),
         "images of the steps": dict(lock.images),
-        "build context": lock.context,
+        "build context": without_arguments(lock.context),
+        **_arguments({} if lock.context is None else lock.context.arguments),
         **{f"{p.manager} {p.name}": p for p in map(_bare, lock.packages)},
         "order of packages": None if order == sorted(order) else order,
     }
+
+
+def without_arguments(context: LockedContext | None) -> LockedContext | None:
+    """The context alone; its arguments are inputs of their own."""
+    return None if context is None else replace(context, arguments={})
+
+
+def context_of(inputs: Inputs) -> LockedContext | None:
+    """The context and its arguments, from the parts."""
+    context: LockedContext | None = inputs["build context"]
+    return None if context is None else replace(context, arguments=arguments_of(inputs))
 
 
 _NOT_READ: Final = Digest.of(b"")
@@ -186,7 +221,7 @@ def lock_key(inputs: Inputs) -> object:
         tuple(packages_of(inputs)),
         tuple(inputs["docker steps"]),
         images=inputs["images of the steps"],
-        context=inputs["build context"],
+        context=context_of(inputs),
     )
     return lock_identity(lock)
 
@@ -262,7 +297,8 @@ def image_inputs(side: Side, options: object) -> dict[str, Any]:
         "packages": tuple(map(_bare, side.lock.packages)),
         "docker steps": tuple(side.lock.steps),
         "images of the steps": dict(side.lock.images),
-        "build context": side.lock.context,
+        "build context": without_arguments(side.lock.context),
+        **_arguments({} if side.lock.context is None else side.lock.context.arguments),
         "platform": side.lock.platform,
         "runtime": side.runtime,
         "options": options,
@@ -274,6 +310,12 @@ def _image_word(name: str, side: Side) -> str:
         return _base(side.lock)
     if name == "packages":
         return f"{len(side.lock.packages)} packages"
+    context = side.lock.context
+    if name == "build context":
+        return _short(context)
+    if name.startswith(_ARGUMENT):
+        given = {} if context is None else context.arguments
+        return given.get(name.removeprefix(_ARGUMENT), "none")
     if name == "runtime":
         return "none" if side.runtime is None else side.runtime.hex[:12]
     return {"docker steps": f"{len(side.lock.steps)} steps", "platform": side.lock.platform}.get(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envgraph.history.fold import EnvironmentState
@@ -10,13 +10,14 @@ from envgraph.history.read import latest_listing, state_of
 from envgraph.image.nodes import host_platform, image_nodes, index_node
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.documents import built_document
 from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedEnvironment
 from envgraph.model.names import unescape_name
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
 from envgraph.refresh.observe import Observer
-from envgraph_store import Store
+from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
 
 
@@ -51,9 +52,11 @@ def describe(
     state = state_of(store, record.workspace, record.environment) or EnvironmentState("")
     known = state.versions.get(record.version)
     base = lock.base
+    made = _made(observer, nodes.built, by_key)
+    kept = len(base.layers) if made is None else made[0]
     below = [
         {"digest": str(la.digest), "size": la.size, "kind": "base", "packages": []}
-        for la in base.layers
+        for la in base.layers[:kept]
     ]
     return {
         "format_version": "1",
@@ -74,6 +77,7 @@ def describe(
             "reference": base.reference,
             "digest": None if base.manifest is None else str(base.manifest),
         },
+        "context": built_document(lock).get("context"),
         "packages": [
             {
                 "manager": p.manager,
@@ -89,7 +93,7 @@ def describe(
             }
             for p in lock.packages
         ],
-        "layers": [*below, *layers],
+        "layers": [*below, *(() if made is None else made[1]), *layers],
         "runtime_settings": _runtime(store, record),
         "labels": [] if known is None else list(state.labels_of(record.version)),
         "archived": known is not None and state.is_hidden(known),
@@ -102,6 +106,33 @@ def describe(
         "changed": list(record.changed),
         "used_by": _same_image(store, record),
     }
+
+
+def _made(
+    observer: Observer, keys: Sequence[NodeKey], by_key: Mapping[NodeKey, Node]
+) -> tuple[int, list[dict[str, Any]]] | None:
+    """How many of the base's layers stay below what a builder made, and its layers with steps.
+
+    None where nothing was made, or the store has lost it.
+    """
+    built = {key: found for key in keys if (found := observer.built(key)) is not None}
+    if not keys or keys[-1] not in built:
+        return None
+    step_of: dict[Digest, Node] = {}
+    for key, found in built.items():
+        for layer in found.layers:
+            step_of.setdefault(layer.digest, by_key[key])
+    last = built[keys[-1]]
+    return last.kept, [
+        {
+            "digest": str(layer.digest),
+            "size": layer.size,
+            "kind": step_of[layer.digest].kind,
+            "step": step_of[layer.digest].name,
+            "packages": [],
+        }
+        for layer in last.layers
+    ]
 
 
 def _members(by_key: dict[NodeKey, Node], key: NodeKey) -> list[Any]:

@@ -92,7 +92,7 @@ def _version_in(state: EnvironmentState, wanted: EnvironmentReference) -> Versio
         if version is None:
             raise _unknown_label(state, wanted.label or "")
     if version is None:
-        return state.latest
+        return state.compared if state.is_anonymous else state.latest
     found = state.versions.get(version)
     if found is None and len(version) >= _SHORTEST:
         near = [v for v in state.versions.values() if v.anonymous and v.version.startswith(version)]

@@ -1,8 +1,8 @@
 """A Dockerfile that builds the same packages without envgraph.
 
 It needs a builder (docker, podman, buildah), the channels and indexes of the lock, and an
-installer image with micromamba and sha256sum: the ``INSTALLER`` argument. Archives are
-taken by address; micromamba checks their md5 and the next command their sha256, so a
+installer image with micromamba, sha256sum, find, sed and awk: the ``INSTALLER`` argument.
+Archives are taken by address; micromamba checks their md5 and the next command their sha256, so a
 wrong one fails the build. Nothing of the installer is in the final image.
 
 The packages are the same, the image's bytes are not: linking happens there, and scripts
@@ -34,6 +34,13 @@ _AT_ONCE: Final = 64 << 10
 
 _WORK: Final = "/tmp/envgraph"  # noqa: S108 - in a stage that is thrown away
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CHECK: Final = (
+    "NR == FNR {want[$2] = $1; next} $2 in want {seen[$2] = 1; if ($1 != want[$2]) wrong[$2] = 1} "
+    'END {for (n in want) if (!(n in seen) || n in wrong) {print n ": FAILED"; bad = 1} exit bad}'
+)
+"""awk: every archive is there, and none has another sha256. Until 2.5 micromamba kept them side
+by side, since then in a folder for each channel and platform."""
+
 _INPUT: Final = re.compile(r".+ sha256:[0-9a-f]{64}")
 
 
@@ -56,7 +63,7 @@ def dockerfile(lock: LockedEnvironment, title: str, variables: Mapping[str, str]
     steps, problems = _steps(lock)
     lines = [
         f"# {' '.join(title.split())}, {lock.platform}: the same packages, checked by sha256.",
-        "# Needs the channels, and an installer image with micromamba and sha256sum.",
+        "# Needs the channels, and an installer image with micromamba, sha256sum, find and awk.",
         *([f"ARG INSTALLER={INSTALLER}", ""] if conda else []),
     ]
     if conda:
@@ -96,10 +103,12 @@ def _packages(
         f"ENV MAMBA_ROOT_PREFIX={_WORK}",
         f"RUN mkdir -p {_WORK}/pkgs",
         *_written(urls, f"{_WORK}/explicit.txt"),
-        *_written(sums, f"{_WORK}/pkgs/SHA256SUMS"),
+        *_written(sums, f"{_WORK}/SHA256SUMS"),
         f"RUN micromamba create --yes --no-rc --always-copy --prefix /opt/env "
         f"--file {_WORK}/explicit.txt \\",
-        f"    && cd {_WORK}/pkgs && sha256sum -c SHA256SUMS",
+        f"    && cd {_WORK} && find pkgs -type f \\( -name '*.conda' -o -name '*.tar.bz2' \\) \\",
+        "       -exec sha256sum {} + | sed 's#  .*/#  #' | awk \\",
+        f"       '{_CHECK}' SHA256SUMS -",
     ]
     if pip:
         wanted = [f"{p.name} @ {p.url} --hash=sha256:{p.sha256.hex}" for p in pip]

@@ -102,7 +102,22 @@ def pack(store: Store, config: WorkspaceConfig, record: VersionRecord) -> Parcel
         _assembly(config, record, locks),
         bases,
     )
-    return parcel_of(contents, f"{record.environment}:{record.version}")
+    parcel = parcel_of(contents, f"{record.environment}:{record.version}")
+    return replace(parcel, contents=replace(contents, steps=_steps(store, parcel)))
+
+
+def _steps(store: Store, parcel: Parcel) -> dict[str, bytes]:
+    """What builders made of its steps; nothing for a platform where the store has lost that."""
+    from envgraph.interchange.chain import chain_bytes, kept_chain
+
+    found: dict[str, bytes] = {}
+    for platform, nodes in parcel.nodes.items():
+        if nodes.built:
+            lock = parcel.contents.locks[platform]
+            chain = kept_chain(store, lock, nodes.built)
+            if chain is not None:
+                found[platform] = chain_bytes(chain, lock, parcel.record.time)
+    return found
 
 
 def _lock(data: bytes) -> LockedEnvironment:

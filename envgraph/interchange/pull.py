@@ -7,24 +7,32 @@ the image is assembled anew, from the lock and those layers; unless that gives t
 registry's manifest, byte for byte, nothing is kept. The nodes' keys come from the lock,
 so no answer of a registry decides what a layer or an image counts as.
 
+One thing cannot be computed: what a builder makes of a docker step. Its layers and config
+are believed, where the registry is trusted with that (``trust_steps:``); they are held to
+everything else (:mod:`envgraph.interchange.chain`). Results of steps are pulled with their
+image, or alone, as the beginning of what is built here.
+
 As with pushing, there are no threads and no loop here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from envgraph.errors import IntegrityError, PlatformError
+from envgraph.errors import IntegrityError, NotFoundError, PlatformError
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.bases import copy_blob
 from envgraph.image.manifest import image_index
 from envgraph.image.nodes import ImageNodes, layer_title
 from envgraph.image.readback import copy_layer
+from envgraph.image.steps import BUILT_KINDS, on_built
+from envgraph.interchange.chain import Chain, StepResult, read_chain, wrong_steps
+from envgraph.interchange.wanted import Layer, Platform, Wanted, WantedSteps
 from envgraph.model.canonical import NodeKey
-from envgraph.model.locked import BaseLayer, LockedEnvironment
+from envgraph.model.locked import BaseLayer, LockedBase
 from envgraph.model.nodes import Node
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
@@ -33,7 +41,14 @@ from envgraph.model.oci import (
     Manifest,
     read_document,
 )
-from envgraph.refresh.observe import Observer, base_blobs, image_record, layer_record
+from envgraph.refresh.observe import (
+    Observer,
+    base_blobs,
+    image_needs,
+    image_record,
+    layer_record,
+    step_record,
+)
 from envgraph.registry.artifacts import (
     ENVIRONMENT_TYPE,
     EnvironmentRecord,
@@ -41,51 +56,13 @@ from envgraph.registry.artifacts import (
     read_contents,
     read_environment,
 )
-from envgraph.registry.names import record_tag
+from envgraph.registry.names import STEPS_REPOSITORY, record_tag
 from envgraph.registry.remotes import Remote
 from envgraph.registry.retrying import RetryingRepository
+from envgraph.registry.steps import steps_document
 from envgraph_store import Digest, Store, Transaction
 
 Count = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """One platform of what is pulled: all that decides its image, known beforehand."""
-
-    lock: LockedEnvironment
-    runtime: Mapping[str, Any]
-    nodes: ImageNodes
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """An image (or an index over several) by its key, and where it lies.
-
-    ``digest``: what the key's tag meant when it was asked, whatever it means by now.
-    """
-
-    key: NodeKey
-    repository: str
-    digest: Digest
-    platforms: Mapping[str, Platform]
-    images: Mapping[str, Digest] = field(default_factory=dict)
-    """What each platform's image has to be, where a record says it."""
-
-    title: str = ""
-    """``train:3``, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A layer to fetch: of ours, with its node, or of a base."""
-
-    repository: str
-    descriptor: Descriptor
-    node: Node
-    ours: ImageNodes | None = None
-    title: str = ""
-    base: BaseLayer | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +73,8 @@ class _Opened:
     manifests: dict[str, tuple[bytes, Manifest]] = field(default_factory=dict)
     index: bytes = b""
     base_documents: dict[Digest, bytes] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    """By platform, what a builder made of it."""
 
 
 class Puller:
@@ -112,7 +91,8 @@ class Puller:
         self._remote = remote
         self._lock = threading.Lock()
         self._opened: dict[NodeKey, _Opened] = {}
-        self._known: dict[NodeKey, Mapping[Digest, bytes]] = {}
+        self._known: dict[NodeKey, EnvironmentRecord] = {}
+        self._chains: dict[NodeKey, Chain] = {}
         self._layers: dict[tuple[Digest, NodeKey], Layer] = {}
         self._read: dict[NodeKey, StoredLayer] = {}
         self.bytes_fetched = 0
@@ -126,14 +106,7 @@ class Puller:
         its documents are not those of the lock.
         """
         if any(platform.nodes.built for platform in wanted.platforms.values()):
-            raise PlatformError(
-                f"{wanted.title or wanted.repository} has docker steps or is a build context, and"
-                " such images are not pulled",
-                code="pull-built",
-                detail="Nothing here could tell whether the registry's layers are what the steps"
-                " make.",
-                hint="apply its environment file here: a builder makes it from the same lock",
-            )
+            self._check_trust(wanted.title or wanted.repository)
         repository = self._remote.repository(wanted.repository)
         opened = _Opened(wanted)
         final = repository.get_manifest(str(wanted.digest))
@@ -147,13 +120,44 @@ class Puller:
             opened.manifests[platform] = (final.data, document)
         if set(opened.manifests) != set(wanted.platforms):
             raise _wrong(what, "it is not for the platforms of the lock")
+        self._base_documents(repository, opened)
         for platform, (data, manifest) in opened.manifests.items():
             if wanted.images and wanted.images.get(platform) != Digest.of(data):
                 raise _wrong(what, f"the image for {platform} is not the version's")
-            self._note_layers(wanted, wanted.platforms[platform], manifest, what)
-        self._base_documents(repository, opened)
+            chain = opened.chains.get(platform)
+            self._note_layers(wanted, wanted.platforms[platform], chain, manifest, what)
         with self._lock:
             self._opened[wanted.key] = opened
+
+    def open_steps(self, wanted: WantedSteps) -> None:
+        """Read what the registry has of steps, and note the layers that the store lacks.
+
+        NotFoundError when it no longer has it, IntegrityError when it is of other steps.
+        """
+        self._check_trust(wanted.title)
+        repository = self._remote.repository(STEPS_REPOSITORY)
+        what = f"{self._remote.title}: {STEPS_REPOSITORY}@{wanted.digest}"
+        described = steps_document(repository.get_manifest(str(wanted.digest)).data, what)
+        with repository.open_blob(described.digest, described.size) as body:
+            data = body.read(described.size + 1)
+        chain = read_chain(data, wanted.lock, wanted.keys, what)
+        needed = chain.needed(wanted.lock.base)
+        self._note_built(chain, wanted.nodes, STEPS_REPOSITORY)
+        if not wanted.lock.base.in_registry:
+            self._note_base(wanted.lock.base, wanted.nodes, STEPS_REPOSITORY, needed)
+        with self._lock:
+            self._chains[wanted.key] = chain
+
+    def _check_trust(self, title: str) -> None:
+        if not self._remote.trusts_steps:
+            raise PlatformError(
+                f"{title} has docker steps or is a build context, and those of"
+                f" {self._remote.title} are not trusted",
+                code="pull-built",
+                detail="Nobody can tell what a step makes but by running it, and envgraph.yaml"
+                " says `trust_steps: false` for that registry.",
+                hint="apply its environment file here: a builder makes it from the same lock",
+            )
 
     def _open_index(
         self, repository: RetryingRepository, index: Index, opened: _Opened, what: str
@@ -171,16 +175,23 @@ class Puller:
                 opened.manifests[platform] = (data.data, manifest)
 
     def _note_layers(
-        self, wanted: Wanted, platform: Platform, manifest: Manifest, what: str
+        self,
+        wanted: Wanted,
+        platform: Platform,
+        chain: Chain | None,
+        manifest: Manifest,
+        what: str,
     ) -> None:
-        base, nodes = platform.lock.base, platform.nodes
+        nodes = platform.nodes
+        base = on_built(platform.lock, None if chain is None else chain.last).base
         below, ours = manifest.layers[: len(base.layers)], manifest.layers[len(base.layers) :]
         if [layer.digest for layer in below] != [layer.digest for layer in base.layers]:
-            raise _wrong(what, "its base is not the one of the lock")
+            on = "its base is" if chain is None else "its base and the results of its steps are"
+            raise _wrong(what, f"{on} not what the lock and its record say")
         if len(ours) not in (len(nodes.layers), len(nodes.layers) + 1):
             raise _wrong(what, f"it has {len(ours)} layers of ours, not {len(nodes.layers)}")
         by_key = {node.key: node for node in nodes.nodes}
-        found = [
+        self._note(
             Layer(
                 wanted.repository,
                 descriptor,
@@ -189,22 +200,44 @@ class Puller:
                 layer_title(by_key[key], by_key),
             )
             for key, descriptor in zip(nodes.layers, ours, strict=False)
-        ]
+        )
+        if chain is not None:
+            self._note_built(chain, nodes, wanted.repository)
+        base = platform.lock.base
         needed = set(base_blobs(base))
         if self._whole_bases:
             layers = {layer.digest for layer in base.layers}
             needed |= layers - self._remote.repository(wanted.repository).missing(layers)
-        found += [
-            Layer(
-                wanted.repository,
-                Descriptor(layer.media_type, layer.digest, layer.size),
-                by_key[nodes.base],
-                title=f"a layer of {base.reference}",
-                base=layer,
-            )
-            for layer in base.layers
-            if layer.digest in needed
-        ]
+        self._note_base(base, nodes, wanted.repository, needed)
+
+    def _note_base(
+        self, base: LockedBase, nodes: ImageNodes, repository: str, needed: Iterable[Digest]
+    ) -> None:
+        node = next(node for node in nodes.nodes if node.key == nodes.base)
+        title, wanted = f"a layer of {base.reference}", set(needed)
+        below = [layer for layer in base.layers if layer.digest in wanted]
+        self._note(_below(repository, layer, node, title) for layer in below)
+
+    def _note_built(self, chain: Chain, nodes: ImageNodes, repository: str) -> None:
+        """The layers of what a builder made; one that is here by another name is read again.
+
+        So each is known to unpack to its DiffID, unless this store has recorded just that.
+        """
+        by_key = {node.key: node for node in nodes.nodes}
+        observer = Observer(self._store)
+        seen: set[Digest] = set()
+        for result in chain.results:
+            is_known = observer.built(result.key) == result.built
+            layers = [layer for layer in result.built.layers if layer.digest not in seen]
+            seen.update(layer.digest for layer in layers)
+            if not is_known:
+                node = by_key[result.key]
+                made = [_below(repository, layer, node, node.name) for layer in layers]
+                with self._lock:
+                    for item in made:
+                        self._layers.setdefault((item.descriptor.digest, item.node.key), item)
+
+    def _note(self, found: Iterable[Layer]) -> None:
         observer = Observer(self._store)
         with self._lock:
             for layer in found:
@@ -215,15 +248,22 @@ class Puller:
                     continue
                 self._layers.setdefault((layer.descriptor.digest, layer.node.key), layer)
 
-    def know(self, wanted: Wanted, documents: Mapping[Digest, bytes]) -> None:
-        """Take documents of bases that came with a record: they need not be asked for."""
+    def know(self, wanted: Wanted, contents: EnvironmentRecord) -> None:
+        """Take a record that came already: what it says of bases and steps is not asked for."""
         with self._lock:
-            self._known[wanted.key] = documents
+            self._known[wanted.key] = contents
 
     def _base_documents(self, repository: RetryingRepository, opened: _Opened) -> None:
-        """Config and manifest of each base: from the store, else out of the record."""
+        """Config and manifest of each base: from the store, else out of the record.
+
+        Where a builder made a part of an image, what that is, always out of the record.
+        """
         wanted = opened.wanted
-        opened.base_documents |= self._known.get(wanted.key, {})
+        known = self._known.get(wanted.key)
+        if known is not None:
+            opened.base_documents |= known.bases
+        told = () if known is None else known.steps
+        is_untold = any(p.nodes.built and n not in told for n, p in wanted.platforms.items())
         missing = set()
         for platform in wanted.platforms.values():
             base = platform.lock.base
@@ -238,9 +278,33 @@ class Puller:
                 if digest not in lacking:
                     data = self._store.blobs.read(digest, DOCUMENT_LIMIT)
                     opened.base_documents[digest] = data
-        if missing:
-            record = fetch_record(self._remote, repository, record_tag(wanted.key))
-            opened.base_documents |= record.bases
+        if missing or is_untold:
+            try:
+                record = fetch_record(self._remote, repository, record_tag(wanted.key))
+            except NotFoundError:
+                if missing:
+                    raise
+            else:
+                opened.base_documents |= record.bases
+                known = record if is_untold else known
+        self._read_chains(opened, known)
+
+    def _read_chains(self, opened: _Opened, known: EnvironmentRecord | None) -> None:
+        what = f"{self._remote.title}: image {opened.wanted.digest}"
+        for name, platform in opened.wanted.platforms.items():
+            if not platform.nodes.built:
+                continue
+            if known is None or name not in known.steps:
+                raise NotFoundError(
+                    f"{what}: the registry does not say what its docker steps became",
+                    code="registry-steps",
+                    detail="It was pushed by an early version of envgraph, or after the store"
+                    " had lost that.",
+                    hint="run `envgraph apply` again: a builder makes it here",
+                )
+            chain = read_chain(known.steps[name], platform.lock, platform.nodes.built, what)
+            opened.chains[name] = chain
+            opened.base_documents |= chain.documents
 
     # -- layers ----------------------------------------------------------
 
@@ -277,7 +341,13 @@ class Puller:
         self, layer: Layer, body: BinaryIO, write: Callable[[bytes], None], what: str
     ) -> None:
         if layer.ours is None:
-            copy_blob(body, write, layer.base, what)
+            try:
+                copy_blob(body, write, layer.base, what)
+            except IntegrityError as error:
+                [first, *_] = error.diagnostics
+                if layer.node.kind in BUILT_KINDS and first.code == "base-layer":
+                    raise wrong_steps(what, first.summary.removeprefix(f"{what}: ")) from error
+                raise
             return
         content = copy_layer(
             body,
@@ -301,8 +371,7 @@ class Puller:
         observer = Observer(self._store)
         entries = []
         for platform, (data, manifest) in opened.manifests.items():
-            found = wanted.platforms[platform]
-            self._finish_platform(found, data, manifest, opened, observer, batch)
+            self._finish_platform(platform, data, manifest, opened, observer, batch)
             entries.append((Descriptor.manifest(Digest.of(data), len(data)), platform))
         if opened.index:
             if image_index(entries) != opened.index:
@@ -311,16 +380,27 @@ class Puller:
             needs = [descriptor.digest for descriptor, _ in entries]
             batch.put_action(str(wanted.key), image_record(opened.index, needs))
 
+    def finish_steps(self, key: NodeKey, batch: Transaction) -> None:
+        """Keep what was opened of steps; what the store has of them already stays."""
+        chain, observer = self._chains[key], Observer(self._store)
+        for document in chain.documents.values():
+            batch.add_bytes(document)
+        for result in chain.results:
+            if observer.built(result.key) is None:
+                _keep_result(result, batch)
+
     def _finish_platform(
         self,
-        platform: Platform,
+        name: str,
         data: bytes,
         manifest: Manifest,
         opened: _Opened,
         observer: Observer,
         batch: Transaction,
     ) -> None:
-        lock, nodes = platform.lock, platform.nodes
+        platform, chain = opened.wanted.platforms[name], opened.chains.get(name)
+        built = None if chain is None else chain.last
+        lock, nodes = on_built(platform.lock, built), platform.nodes
         what = f"{self._remote.title}: image {Digest.of(data)}"
         ours = manifest.layers[len(lock.base.layers) :]
         layers = []
@@ -348,13 +428,23 @@ class Puller:
                 batch.put_action(str(node_key), layer_record(came))
         for part in filter(None, [image.config, image.wrapper, image.manifest]):
             batch.add_bytes(part)
-        for digest in (lock.base.config, lock.base.manifest):
+        for digest in (platform.lock.base.config, platform.lock.base.manifest):
             if digest is not None and digest in opened.base_documents:
                 batch.add_bytes(opened.base_documents[digest])
-        wanted = set(base_blobs(lock.base)) - {lock.base.manifest, lock.base.config}
-        below = [layer.digest for layer in lock.base.layers if layer.digest in wanted]
-        needs = [image.config_digest, *image.layers, *below]
+        for result in () if chain is None else chain.results:
+            batch.add_bytes(opened.base_documents[result.built.config])
+            _keep_result(result, batch)
+        needs = image_needs(image, lock.base, built)
         batch.put_action(str(nodes.image), image_record(image.manifest, needs))
+
+
+def _below(repository: str, layer: BaseLayer, node: Node, title: str) -> Layer:
+    described = Descriptor(layer.media_type, layer.digest, layer.size)
+    return Layer(repository, described, node, title=title, base=layer)
+
+
+def _keep_result(result: StepResult, batch: Transaction) -> None:
+    batch.put_action(str(result.key), step_record(result.built, result.builder))
 
 
 def fetch_record(

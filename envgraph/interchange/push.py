@@ -4,7 +4,7 @@ Each layer of ours goes once to ``envgraph/layers`` and is mounted from there. A
 layers are mounted from where the base lies, when that is the same registry; else they
 come from the store, or from the base's own registry. The order within a version::
 
-    layers, configs, documents ─▶ manifests ─▶ record-… ─▶ key-… ─▶ <version>
+    layers, configs, documents ─▶ steps ─▶ manifests ─▶ record-… ─▶ key-… ─▶ <version>
 
 The version's tag comes last and says that all of it is there, so the second push of a
 version is one question. A push that broke off anywhere is finished by the next one:
@@ -36,7 +36,7 @@ from envgraph.model.oci import (
 )
 from envgraph.model.records import VersionRecord
 from envgraph.registry.artifacts import Artifact, environment_artifact
-from envgraph.registry.names import LAYERS, key_tag, record_tag, version_tag
+from envgraph.registry.names import LAYERS, STEPS_REPOSITORY, key_tag, record_tag, version_tag
 from envgraph.registry.remotes import Remote
 from envgraph.registry.retrying import RetryingRepository
 from envgraph_store import Digest, Store
@@ -44,6 +44,7 @@ from envgraph_store import Digest, Store
 if TYPE_CHECKING:
     from envgraph.image.bases import LayerSource
     from envgraph.interchange.parcel import Parcel
+    from envgraph.interchange.pushsteps import StepsShipment
 
 Count = Callable[[int], None]
 _BULK: Final = 16
@@ -97,6 +98,8 @@ class Shipment:
 
     records: Artifact | None = None
     manifests: list[tuple[Digest, bytes, str]] = field(default_factory=list)
+    steps: list[StepsShipment] = field(default_factory=list)
+    """What builders made and the registry lacks, of each platform."""
 
 
 class Pusher:
@@ -123,11 +126,17 @@ class Pusher:
     # -- looking ---------------------------------------------------------
 
     def look(
-        self, record: VersionRecord, pack: Callable[[], Parcel], *, thorough: bool = False
+        self,
+        record: VersionRecord,
+        pack: Callable[[], Parcel],
+        *,
+        thorough: bool = False,
+        steps_again: bool = False,
     ) -> Shipment:
         """Ask what is there of a version; if it is not all, ``pack`` it and note the rest.
 
         ``thorough``: the blobs are asked for even though the tag says that all is there.
+        ``steps_again``: the results of its steps are put whatever is there.
         """
         repository = self._remote.repository(record.image_name)
         shipment = Shipment(record, record.image_name, version_tag(record.version))
@@ -137,6 +146,11 @@ class Pusher:
         shipment.parcel = parcel = pack()
         shipment.records = environment_artifact(parcel.contents)
         self._note_blobs(shipment)
+        if parcel.contents.steps:
+            from envgraph.interchange.pushsteps import look_at_steps
+
+            shipment.steps = look_at_steps(self._remote, parcel, again=steps_again)
+            self._note_steps(shipment.steps)
         return shipment
 
     def _is_taken(self, repository: RetryingRepository, shipment: Shipment) -> bool:
@@ -166,6 +180,19 @@ class Pusher:
             for digest, piece in pieces.items():
                 self._pieces.setdefault((digest, piece.ours), piece)
                 self._wanted.setdefault(name, set()).add((digest, piece.ours))
+
+    def _note_steps(self, shipments: Iterable[StepsShipment]) -> None:
+        with self._lock:
+            for item in shipments:
+                found = [Piece(item.described, [], data=item.document)]
+                for layer in item.layers:
+                    described = Descriptor(layer.media_type, layer.digest, layer.size)
+                    base = item.base if layer.digest in item.own else None
+                    found.append(Piece(described, [], ours=base is None, base=base))
+                for piece in found:
+                    key = piece.descriptor.digest, piece.ours
+                    self._pieces.setdefault(key, piece)
+                    self._wanted.setdefault(STEPS_REPOSITORY, set()).add(key)
 
     def _manifests(self, shipment: Shipment) -> Iterator[tuple[Manifest, LockedBase]]:
         """Each platform's manifest with its base; notes the documents in the order to put them."""
@@ -279,6 +306,8 @@ class Pusher:
         parcel = shipment.parcel
         if shipment.whole or shipment.records is None or parcel is None:
             return
+        for steps in shipment.steps:
+            steps.put(self._remote)
         repository = self._remote.repository(shipment.repository)
         *below, (_, data, media_type) = shipment.manifests
         for digest, part, kind in below:

@@ -126,4 +126,7 @@ def check_document(document: Mapping[str, Any]) -> list[tuple[tuple[str | int, .
             (tuple(item["loc"]), item["msg"])
             for item in error.errors(include_url=False, include_input=False)
         ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        # Its validators look at keys before they were checked, and do not say of which package.
+        return [((), f"conda-lock cannot read it: {type(error).__name__}: {error}")]
     return []

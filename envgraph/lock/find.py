@@ -19,7 +19,7 @@ from envgraph.lock.follow import BaseFollower, Mode, MovingBases, SavedLocks, ha
 from envgraph.lock.make import LockMaker
 from envgraph.lock.pins import KnownLockfile, Pins
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph.model.locked import LockedBase, LockedEnvironment, Move, moved_bases
 from envgraph.model.names import escape_name
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
@@ -52,6 +52,9 @@ class FoundLock:
 
     available: LockedBase | None = None
     """What the base's tag means now, where that was found and is not taken."""
+
+    moved: tuple[Move, ...] = ()
+    """Where this lock leaves a pinned one: every image that is another one now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,10 @@ class LockFinder:
             lock = lock or self._shared_pin(definition, key)
             if lock is None:
                 previous = committed.locks.get(platform)
-                made = self._maker.make_once(spec, key, definition, platform, previous)
+                around = [*filter(None, [previous]), *(item.lock for item in found.values()),
+                          *committed.locks.values()]  # fmt: skip
+                context = next((known.context for known in around if known.context), None)
+                made = self._maker.make_once(spec, key, definition, platform, previous, context)
                 lock = FoundLock(made.lock, "new", False, made.documents)
                 diagnostics += made.remarks
             lock, more = self._moved(spec, lock)
@@ -233,7 +239,26 @@ class LockFinder:
             return found, ()
         base = rebased.base
         documents = {**found.documents, **base.documents}
-        return FoundLock(rebased.lock, "new", False, documents, found.lock.base), base.remarks
+        moved = moved_bases(found.lock, rebased.lock)
+        return FoundLock(
+            rebased.lock, "new", False, documents, found.lock.base, moved=moved
+        ), base.remarks
+
+    def update_context(
+        self, spec: EnvironmentSpec, found: FoundLock
+    ) -> tuple[FoundLock, tuple[Diagnostic, ...]]:
+        """The build context as its branch, tag or address has it now, if that is another one.
+
+        Images that its Dockerfile named before stay as they are pinned.
+        """
+        lock = found.lock
+        if lock.context is None or lock.context.origin is None:
+            return found, ()
+        made = self._maker.make(spec, lock.definition, lock.platform, lock)
+        if made.lock.context == lock.context and made.lock.images == lock.images:
+            return found, made.remarks
+        documents = {**found.documents, **made.documents}
+        return FoundLock(made.lock, "new", False, documents), made.remarks
 
     def _moved(
         self, spec: EnvironmentSpec, found: FoundLock
@@ -244,14 +269,15 @@ class LockFinder:
         rebased, remarks = self._follower.look(found.lock)
         if rebased is None:
             return found, remarks
-        before = found.lock.base
+        before, now = found.lock.base, rebased.lock.base
+        moved = moved_bases(found.lock, rebased.lock)
         if self._follower.mode == "follow":
             documents = {**found.documents, **rebased.base.documents}
-            return FoundLock(rebased.lock, "new", False, documents, before), remarks
-        return replace(found, available=rebased.lock.base), (
-            *remarks,
-            has_moved(spec, before, rebased.lock.base),
-        )
+            return FoundLock(rebased.lock, "new", False, documents, before, moved=moved), remarks
+        available = None if now.manifest == before.manifest else now
+        if not moved:  # an index that names the same image: nothing to ask about
+            return found, remarks
+        return replace(found, available=available), (*remarks, has_moved(spec, moved))
 
     def _known(
         self, name: str, key: Digest, platform: str, committed: _Committed
@@ -263,7 +289,8 @@ class LockFinder:
             before = lock or pinned
             documents = self._saved.documents_of(settled_move.base)
             left = None if before is None else before.base
-            return FoundLock(settled_move, "new", False, documents, left)
+            moved = () if before is None else moved_bases(before, settled_move)
+            return FoundLock(settled_move, "new", False, documents, left, moved=moved)
         if lock is not None and lock.pin_key == key:
             # Two environments of one definition may have locks of different days: what this
             # store recorded for the file is settled, whichever of them the pin names.

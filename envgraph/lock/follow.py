@@ -7,13 +7,13 @@ body; one that has not moved costs nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
-from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph.model.locked import LockedBase, LockedEnvironment, Move
 from envgraph.model.reference import RegistryReference, parse_reference
 from envgraph_store.digest import Digest
 
@@ -156,7 +156,7 @@ class BaseFollower:
         except OfflineError:
             return None, self._once(_NOT_ASKED)
         except EnvgraphError as error:
-            return None, self._once(_unknown(lock.base, error))
+            return None, self._once(_unknown(lock, error))
         if rebased.lock == lock:
             return None, ()
         return rebased, rebased.base.remarks
@@ -168,24 +168,31 @@ class BaseFollower:
         return (remark,)
 
 
-def _unknown(base: LockedBase, error: EnvgraphError) -> Diagnostic:
+def _unknown(lock: LockedEnvironment, error: EnvgraphError) -> Diagnostic:
     [first, *_] = error.diagnostics
+    named = dict.fromkeys(base.reference for base in lock.bases if moving_tag(base) is not None)
     return Diagnostic(
         "base-not-asked",
-        f"whether {base.reference} has moved is not known: {first.summary}",
+        f"whether {' or '.join(named)} has moved is not known: {first.summary}",
         "what is pinned is used as it is",
         hint=first.hint,
         severity="warning",
     )
 
 
-def has_moved(spec: EnvironmentSpec, before: LockedBase, now: LockedBase) -> Diagnostic:
-    """The remark of ``base_images: ask``."""
+def has_moved(spec: EnvironmentSpec, moves: Sequence[Move]) -> Diagnostic:
+    """The remark of ``base_images: ask``, on every image that has moved."""
+    said = [f"{before.reference} has moved from {before.short} to {now.short}"
+            for before, now in moves]  # fmt: skip
+    stays, takes = "the pinned base stays", "what the tag means now"
+    if len(moves) > 1:
+        stays, takes = "the pinned images stay", "what the tags mean now"
     return Diagnostic(
         "base-moved",
-        f"{spec.name}: {before.reference} has moved from {before.short} to {now.short}",
-        "the pinned base stays until you say otherwise (`base_images: ask`)",
+        f"{spec.name}: {', '.join(said)}",
+        f"{stays} until you say otherwise (`base_images: ask`)",
         spec.source,
-        "`envgraph apply --follow-base` takes what the tag means now, with the same packages",
+        f"`envgraph apply --follow-base` takes {takes}"
+        + (", with the same packages" if spec.build is None else ""),
         "warning",
     )

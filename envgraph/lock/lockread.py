@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from envgraph.errors import Diagnostic, InputError, SourceLocation
 from envgraph.lock.yamlread import load_yaml
+from envgraph.model.addresses import address_problem
 from envgraph.model.documents import (
     base_from_document,
     built_from_document,
@@ -143,6 +144,8 @@ def _check_packages(reader: _Reader, packages: Sequence[Any]) -> None:
         _check_plain(reader, package, where, depth=0)
         if len(reader.problems) > before:
             continue
+        if why := address_problem(package["url"]):
+            reader.wrong((*where, "url"), f"is no address: {why}")
         _check_hash(reader, package, where)
         key3 = (package["manager"], package["name"], package["platform"])
         if key3 in seen:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from envgraph.errors import Diagnostic
 from envgraph.lock.follow import MovingBases
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph.model.locked import LockedBase, LockedContext, LockedEnvironment
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
     from envgraph.conda.gateway import Gateways
+    from envgraph.lock.contexts import Contexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,16 @@ class LockMaker:
         self._bases = bases
         self._made: dict[object, MadeLock] = {}
         self._gateways: Gateways | None = None
+        self._contexts: Contexts | None = None
+
+    @property
+    def contexts(self) -> Contexts:
+        """What finds and keeps build contexts that are at an address."""
+        if self._contexts is None:
+            from envgraph.lock.contexts import Contexts
+
+            self._contexts = Contexts(self._config, self._store, offline=self._offline)
+        return self._contexts
 
     def make_once(
         self,
@@ -55,6 +66,7 @@ class LockMaker:
         definition: Digest,
         platform: str,
         previous: LockedEnvironment | None,
+        context: LockedContext | None = None,
     ) -> MadeLock:
         """Like :meth:`make`; what was made for the same question is the answer again.
 
@@ -63,7 +75,7 @@ class LockMaker:
         """
         conda = spec.conda
         if previous is not None or conda is None or conda.pip or conda.channel_paths:
-            return self.make(spec, definition, platform, previous)
+            return self.make(spec, definition, platform, previous, context=context)
         asked = pin_key, spec.image_path, conda.channels
         if asked not in self._made:
             made = self.make(spec, definition, platform, previous)
@@ -80,10 +92,12 @@ class LockMaker:
         previous: LockedEnvironment | None,
         base: LockedBase | None = None,
         update: frozenset[str] = frozenset(),
+        context: LockedContext | None = None,
     ) -> MadeLock:
         """Solve now. Raises ResolveError, FetchError or OfflineError.
 
         What ``previous`` holds stays where it can, but for the packages in ``update``.
+        ``context``: where the files of a build context at an address are pinned already.
         """
         from envgraph.conda.gateway import Gateways
         from envgraph.lock.keep import StoredPackages
@@ -91,7 +105,7 @@ class LockMaker:
         from envgraph.lock.resolve import lock_environment
 
         self._gateways = self._gateways or Gateways()
-        context = locked_context(spec)
+        spec, locked, said_of_context = locked_context(spec, self.contexts, context)
         found = lock_named(
             spec, platform, previous, base, lambda: None if self._bases is None else self._bases()
         )
@@ -111,5 +125,5 @@ class LockMaker:
         said = outcome.diagnostics
         if not update:  # the plan lists every change; nobody asked for an update
             said = tuple(d for d in said if d.code != "update-moved")
-        lock = replace(outcome.lock, images=found.images, context=context)
-        return MadeLock(lock, found.documents, (*found.remarks, *said))
+        lock = replace(outcome.lock, images=found.images, context=locked)
+        return MadeLock(lock, found.documents, (*said_of_context, *found.remarks, *said))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from envgraph.errors import Diagnostic, EnvgraphError, InputError
 from envgraph.lock.images import RegistryResolver, ResolvedBase, resolve_base
@@ -11,6 +12,9 @@ from envgraph.model.locked import LockedBase, LockedContext, LockedEnvironment
 from envgraph.model.reference import BadReferenceError
 from envgraph.model.spec import EnvironmentSpec, NamedImage
 from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    from envgraph.lock.contexts import Contexts
 
 
 @dataclass(slots=True)
@@ -31,19 +35,21 @@ def named_images(spec: EnvironmentSpec) -> tuple[NamedImage, ...]:
     return tuple(found.values())
 
 
-def locked_context(spec: EnvironmentSpec) -> LockedContext | None:
-    """The build context as a lock has it; InputError for one that is not on this machine."""
+def locked_context(
+    spec: EnvironmentSpec, contexts: Contexts, before: LockedContext | None
+) -> tuple[EnvironmentSpec, LockedContext | None, tuple[Diagnostic, ...]]:
+    """The build context as a lock has it, with remarks; and the environment with what it says.
+
+    One at an address is fetched and pinned, or stays where ``before`` has it: errors of
+    :meth:`envgraph.lock.contexts.Contexts.lock`.
+    """
     build = spec.build
     if build is None:
-        return None
-    if build.tree is None:
-        raise InputError(
-            f"the build context {build.path} is not on this machine",
-            code="remote-context",
-            source=build.source,
-            hint="clone or unpack it beside this file, and name the folder",
-        )
-    return LockedContext(build.tree, build.dockerfile_path)
+        return spec, None, ()
+    if build.tree is not None:
+        return spec, LockedContext(build.tree, build.dockerfile_path, dict(build.arguments)), ()
+    found = contexts.lock(build, before)
+    return replace(spec, build=found.build), found.locked, found.remarks
 
 
 def lock_named(
@@ -58,7 +64,7 @@ def lock_named(
     ``base`` is taken as it is. Errors of :func:`envgraph.lock.images.resolve_base`, with
     the line of the instruction that names the image.
     """
-    from envgraph.spec.dockerfile import image_for, named_text
+    from envgraph.spec.platform_arguments import image_for, named_text
 
     known: Mapping[str, LockedBase] = {} if previous is None else previous.images
     _check_platforms(spec, platform)
@@ -110,7 +116,7 @@ def _placed(problem: Diagnostic, image: NamedImage) -> Diagnostic:
 def _check_platforms(spec: EnvironmentSpec, platform: str) -> None:
     """``FROM --platform=`` has to say what is built for."""
     from envgraph.model.oci import oci_platform, same_platform
-    from envgraph.spec.dockerfile import platform_of
+    from envgraph.spec.platform_arguments import platform_of
 
     wanted = oci_platform(platform)
     asked = () if spec.build is None else spec.build.platforms

@@ -126,7 +126,7 @@ def _list_members(path: Path) -> Mapping[str, tuple[int, int]]:
             total = os.fstat(raw.fileno()).st_size
             _refuse_compressed(path, raw.read(6))
             raw.seek(0)
-            with tarfile.open(fileobj=_Headers(raw), mode="r:") as archive:
+            with tarfile.open(fileobj=Headers(raw), mode="r:") as archive:
                 for count, member in enumerate(archive):
                     if count >= _MAX_MEMBERS:
                         raise _bad(path, f"more than {_MAX_MEMBERS} members")
@@ -142,7 +142,7 @@ def _list_members(path: Path) -> Mapping[str, tuple[int, int]]:
     return members
 
 
-class _Headers(io.RawIOBase):
+class Headers(io.RawIOBase):
     """Lets ``tarfile`` read headers, and no more of them than an honest tar holds.
 
     An extended header may claim gigabytes, and a negative size sends some versions
@@ -153,15 +153,18 @@ class _Headers(io.RawIOBase):
         self._raw, self._left = raw, _MOST_HEADERS
 
     def read(self, size: int = -1, /) -> bytes:
+        """Header bytes; ValueError beyond the limit."""
         if not 0 <= size <= self._left:
             raise ValueError(f"its headers are larger than {_MOST_HEADERS} bytes")
         self._left -= size
         return self._raw.read(size)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As the file below."""
         return self._raw.seek(offset, whence)
 
     def tell(self) -> int:
+        """As the file below."""
         return self._raw.tell()
 
 

@@ -92,3 +92,23 @@ def has_credentials(text: str) -> bool:
         if any(s and s != "git" and not _REFERENCE.fullmatch(s) for s in secrets):
             return True
     return False
+
+
+def address_problem(text: str) -> str | None:
+    """Why nothing can ever lie at an address; None when something may, or it is none.
+
+    >>> address_problem("https://[x/simple"), address_problem("https://host/simple")
+    ('Invalid IPv6 URL', None)
+    """
+    if "://" not in text or _REFERENCE.search(text):
+        return None
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text.removeprefix("git+"))
+        parts.port  # noqa: B018  it is read when it is asked for
+    except ValueError as error:
+        return str(error)
+    if parts.scheme.lower() in ("http", "https", "ssh", "git") and not parts.hostname:
+        return "it names no host"
+    return None

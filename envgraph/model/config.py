@@ -26,6 +26,8 @@ class Provider:
 
     type: str
     options: Mapping[str, object] = field(default_factory=dict)
+    trust_steps: bool = True
+    """Of a registry, and no option of its plugin: results of docker steps are taken from it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from envgraph.errors import IntegrityError
 from envgraph.model.locked import (
     BaseLayer,
+    ContextOrigin,
     LockedBase,
     LockedContext,
     LockedEnvironment,
@@ -26,6 +27,7 @@ _PACKAGE_TEXT: Final = (
     "manager", "name", "version", "build", "subdir", "channel", "file_name", "url", "md5",
     "noarch", "license", "python_site_packages_path",
 )  # fmt: skip
+_ORIGIN: Final = ("kind", "address", "pinned", "ref", "validator")
 _PACKAGE_NUMBERS: Final = ("size", "build_number", "timestamp_ms")
 _PACKAGE_LISTS: Final = ("depends", "constrains")
 
@@ -114,6 +116,10 @@ def built_document(lock: LockedEnvironment) -> dict[str, Any]:
             "dockerfile_path": lock.context.dockerfile_path,
             "arguments": dict(lock.context.arguments),
         }
+        if (origin := lock.context.origin) is not None:
+            document["context"]["origin"] = {
+                name: value for name in _ORIGIN if (value := getattr(origin, name))
+            }
     return document
 
 
@@ -127,9 +133,20 @@ def built_from_document(document: Mapping[str, Any]) -> dict[str, Any]:
         "context": None
         if context is None
         else LockedContext(
-            Digest(context["tree"]), context["dockerfile_path"], dict(context["arguments"])
+            Digest(context["tree"]),
+            context["dockerfile_path"],
+            dict(context["arguments"]),
+            _origin(context.get("origin")),
         ),
     }
+
+
+def _origin(document: Mapping[str, Any] | None) -> ContextOrigin | None:
+    if document is None:
+        return None
+    if document["kind"] not in ("git", "archive"):
+        raise ValueError(f"a context comes from no {document['kind']!r}")
+    return ContextOrigin(**{name: str(document.get(name, "")) for name in _ORIGIN})  # type: ignore[arg-type]
 
 
 def lock_document(lock: LockedEnvironment) -> dict[str, Any]:

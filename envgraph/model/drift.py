@@ -14,6 +14,8 @@ CODES: Final[Mapping[str, str]] = {
     "base-gone": "the base's tag, or the image that is pinned, is not there any more",
     "base-old": "the pinned base is older than the policy allows",
     "base-no-digest": "the base is named by a tag, and the policy wants a digest",
+    "context-moved": "the branch, tag or address of a build context has something else now",
+    "context-gone": "the branch, tag or address of a build context is not there any more",
     "package-gone": "a locked archive was withdrawn (yanked) from its channel or index",
     "package-changed": "a locked file name now stands for other bytes",
     "package-patched": "the channel changed what a locked package needs",
@@ -73,6 +75,16 @@ class BaseStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextStanding:
+    """What a build context's branch or address has now. ``meant`` None: nothing any more.
+
+    A commit, or of an archive its sha256 where that is known, else what its server calls it.
+    """
+
+    meant: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Allowance:
     """One entry of ``allow:``: a finding that is accepted, by whom it concerns, until a day.
 
@@ -106,8 +118,9 @@ class DriftPolicy:
 class Finding:
     """One thing that moved. ``allowed`` is the policy's reason, where it accepts it.
 
-    ``subject``: the base's reference, a package's name (``NAME (pip)``), or the file of
-    the policy. ``old`` and ``new`` are digests, versions or days, as text.
+    ``subject``: the base's reference, a build context's address, a package's name
+    (``NAME (pip)``), or the file of the policy. ``old`` and ``new`` are digests, commits,
+    versions or days, as text.
     """
 
     code: str

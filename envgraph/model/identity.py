@@ -14,7 +14,7 @@ from typing import Any, Final
 from envgraph.model.addresses import without_credentials
 from envgraph.model.canonical import digest_of
 from envgraph.model.locked import LockedEnvironment
-from envgraph.model.spec import CondaSpec, EnvironmentSpec, InferenceConfig
+from envgraph.model.spec import BuildSpec, CondaSpec, EnvironmentSpec, InferenceConfig
 from envgraph_store.digest import Digest
 
 DEFINITION_SCHEMA: Final = "definition/1"
@@ -74,22 +74,28 @@ def _conda_document(conda: CondaSpec) -> dict[str, Any]:
     }
 
 
+def _build_document(build: BuildSpec) -> dict[str, Any]:
+    """A context by its tree; one at an address by that, as written: a branch stays a branch.
+
+    ``arguments`` are there only where there are any.
+    """
+    document: dict[str, Any] = {
+        "dockerfile_path": build.dockerfile_path,
+        "tree": build.tree,
+        "address": without_credentials(build.path) if build.tree is None else None,
+    }
+    return document | ({"arguments": dict(build.arguments)} if build.arguments else {})
+
+
 def definition_document(spec: EnvironmentSpec) -> dict[str, Any]:
     """What the file says about base, docker steps and packages, and nothing else.
 
     Names, versions, tags, descriptions, platforms, variables, routes and the
     places of things on this machine are not in it (M42, M43).
     """
-    build = spec.build
     return {
         "base": spec.image,
-        "build": None
-        if build is None
-        else {
-            "dockerfile_path": build.dockerfile_path,
-            "tree": build.tree,
-            "address": without_credentials(build.path) if build.tree is None else None,
-        },
+        "build": None if spec.build is None else _build_document(spec.build),
         "steps": [
             {
                 "instruction": step.instruction,

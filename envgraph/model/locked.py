@@ -123,13 +123,46 @@ class LockedBase:
         return self.manifest is None
 
 
+Move = tuple[LockedBase, LockedBase]
+"""An image that a name meant, and the one that it means now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOrigin:
+    """Where the files of a build context came from: recorded, and no part of any identity."""
+
+    kind: Literal["git", "archive"]
+    address: str
+    """As the environment file has it, without credentials."""
+
+    pinned: str
+    """Hexadecimal: the commit, or the sha256 of the archive."""
+
+    ref: str = ""
+    """The full name of the branch or tag that was pinned (``refs/heads/main``, ``HEAD``);
+    empty where the file names a commit: that never means another one."""
+
+    validator: str = ""
+    """Of an archive, the ``ETag`` that its server gave: whether it is another one by now."""
+
+    @property
+    def short(self) -> str:
+        """What was pinned, as short as people read it."""
+        return self.pinned[:12]
+
+
 @dataclass(frozen=True, slots=True)
 class LockedContext:
-    """A Docker build context: its tree, its Dockerfile's path in it, the arguments given."""
+    """A Docker build context: its tree, its Dockerfile's path in it, the arguments given.
+
+    ``origin`` is None for a folder of this machine. With one, the store keeps the files:
+    the listing under the tree's own digest, and each file.
+    """
 
     tree: Digest
     dockerfile_path: str
     arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
+    origin: ContextOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +219,11 @@ class LockedEnvironment:
             return python.python_site_packages_path
         major, minor, *_ = python.version.split(".")
         return f"lib/python{major}.{minor}/site-packages"
+
+
+def moved_bases(before: LockedEnvironment, now: LockedEnvironment) -> tuple[Move, ...]:
+    """Every name of an image that means another one in ``now``, each once, the base first."""
+    pairs = [(before.base, now.base)] if before.base.reference == now.base.reference else []
+    pairs += [(image, now.images[text]) for text, image in before.images.items()
+              if text in now.images]  # fmt: skip
+    return tuple(dict.fromkeys((a, b) for a, b in pairs if a.manifest != b.manifest))

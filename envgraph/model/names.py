@@ -29,6 +29,8 @@ MAX_NAME: Final = 255
 
 _FILE_SAFE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _PIECE: Final = 200
+_AS_IT_IS: Final = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{_PIECE - 1}}}")
+"""Names that no escape changes."""
 _FORBIDDEN: Final = "/:@"
 _BIDI: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _ALNUM: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
@@ -103,6 +105,8 @@ def escape_name(name: str) -> str:
 
 def unescape_name(text: str) -> str:
     """The inverse of :func:`escape_name`; ValueError on anything that it never writes."""
+    if _AS_IT_IS.fullmatch(text):
+        return text
     joined = text.replace("%/", "")
     data = bytearray()
     rest = iter(joined.encode("ascii"))

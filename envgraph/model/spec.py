@@ -120,12 +120,16 @@ class DockerStep:
 
 @dataclass(frozen=True, slots=True)
 class BuildSpec:
-    """A Docker build context: its folder (or URL), its tree after ignore rules.
+    """A Docker build context: its folder (or address), its tree after ignore rules.
 
     What the Dockerfile says is in the tree already: ``images`` are all that it names,
     ``base`` is the text of the one that its last stage stands on (or ``scratch``),
     ``secrets`` the names of those that it mounts, ``platforms`` those of its
     ``FROM --platform=``. ``folder`` is the absolute folder behind ``path``.
+
+    Of a context at an address (git, or an archive) only ``path`` is known before it is
+    locked: ``tree`` is None. ``arguments`` are the values of ``ARG``; ``proxies`` those that
+    say only how this machine reaches others, which no identity knows.
     """
 
     path: str
@@ -137,6 +141,8 @@ class BuildSpec:
     secrets: tuple[str, ...] = field(default=(), compare=False)
     platforms: tuple[str, ...] = field(default=(), compare=False)
     folder: str = field(default="", compare=False)
+    arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
+    proxies: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

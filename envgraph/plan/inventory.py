@@ -18,6 +18,13 @@ class RegistryView:
     images: Mapping[NodeKey, Digest] = field(default_factory=dict)
     """Final images that it has, of those that were asked for, by their nodes' keys."""
 
+    steps: Mapping[NodeKey, Digest] = field(default_factory=dict)
+    """Artifacts with what builders made, of steps that were asked for: the last of each
+    environment that is there, whose image is not."""
+
+    trusts_steps: bool = True
+    """What it says that steps became is taken."""
+
     whole: frozenset[str] = frozenset()
     """Environments whose registered version is there, tag and all."""
 

@@ -117,6 +117,10 @@ class Plan:
     pulls: Mapping[NodeKey, Digest] = field(default_factory=dict)
     """Final images that come out of the registry, and what they are there."""
 
+    step_pulls: Mapping[NodeKey, Digest] = field(default_factory=dict)
+    """Steps of a builder that come out of the registry with all before them, and from which
+    artifact there."""
+
     complete: bool = True
     """Nothing was left out because the registry could not be asked."""
 
@@ -202,6 +206,13 @@ def make_plan(
         if locked.lock.base.manifest is not None
         and (before := base_before(change.target, platform, inventory)) is not None
     }
+    bases |= {
+        now.manifest: before
+        for change in changes
+        for locked in change.target.platforms.values()
+        for before, now in locked.moved
+        if now.manifest is not None
+    }
     steps = [step for change in changes for step in lock_steps(change.target)]
     nodes = node_steps(graph, inventory, moved, frozenset(replace), bases)
     steps += nodes.steps
@@ -216,6 +227,7 @@ def make_plan(
         tuple(problems),
         inventory.generation,
         nodes.pulls,
+        nodes.step_pulls,
         view is None or not view.offline or all(_is_whole(c, inventory) for c in changes),
     )
 
@@ -311,7 +323,7 @@ def _lacks_libc(target: Target) -> bool:
 
 
 def _taken(target: Target, change: EnvironmentChange) -> Diagnostic:
-    what = " and ".join(change.changed)
+    what = " and ".join(filter(None, (", ".join(change.changed[:-1]), *change.changed[-1:])))
     return Diagnostic(
         "version-taken",
         f"version {change.version} of {target.name!r} exists with another {what}",

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from envgraph.diff.packages import PackageChange
 from envgraph.model.canonical import NodeKey, node_key
 from envgraph.model.graph import BuildGraph
-from envgraph.model.locked import LockedBase, LockedPackage
+from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage, Move
 from envgraph.model.nodes import Node
-from envgraph.plan.inventory import Inventory
+from envgraph.plan.inventory import Inventory, RegistryView
 from envgraph.plan.target import Target
 from envgraph_store.digest import Digest
 
 Action = Literal["keep", "resolve", "pull", "build", "push", "tag"]
 ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push", "tag")
 BUILT_KINDS: Final = frozenset({"docker-step", "build-context"})
-"""What a builder makes. Pulled images are assembled again from their lock, which cannot
-be done with these: they are built where they are missing."""
+"""What a builder makes. Pulled images are assembled again from their lock, but for these:
+what the registry says of them is believed, or they are built where they are missing."""
 LAYER_KINDS: Final = frozenset(
     {
         "root-layer", "docker-step", "build-context", "conda-package", "pip-package",
@@ -57,6 +57,24 @@ def _moved(before: LockedBase, now: LockedBase) -> str:
     return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
 
 
+def _moves(moves: Sequence[Move], lock: LockedEnvironment) -> str:
+    """Which images moved: the base, and those that steps or a Dockerfile name."""
+    rest = "" if lock.context is not None else "; the packages stay"
+    if len(moves) == 1 and moves[0][1] == lock.base and lock.context is None:
+        return f"the base moved: {_moved(*moves[0])}{rest}"
+    said = ", ".join(f"{now.reference} {_moved(before, now)}" for before, now in moves)
+    return f"moved: {said}{rest}"
+
+
+def _context(lock: LockedEnvironment) -> str:
+    """A build context at an address, by what it was pinned to."""
+    origin = None if lock.context is None else lock.context.origin
+    if origin is None:
+        return ""
+    what = "commit" if origin.kind == "git" else "archive"
+    return f"the build context ({what} {origin.short}) and "
+
+
 def lock_steps(target: Target) -> list[Step]:
     """One step for each platform's lock: kept, or resolved (pinned, recorded, written)."""
     steps = []
@@ -66,14 +84,14 @@ def lock_steps(target: Target) -> list[Step]:
         title = f"{target.name} ({platform})" if len(target.platforms) > 1 else target.name
         count = len(lock.packages)
         reason = {
-            "new": f"{count} package{'' if count == 1 else 's'} pinned now",
+            "new": f"{_context(lock)}{count} package{'' if count == 1 else 's'} pinned now",
             "edited": "the lockfile was edited by hand: a new generation of pins",
             "store": "pinned before; the lockfile is missing or old and will be written",
             "committed": "pinned in the lockfile",
             "registry": "pinned by another machine; taken over from the registry",
         }[locked.origin]
         if locked.left is not None:
-            reason = f"the base moved: {_moved(locked.left, lock.base)}; the packages stay"
+            reason = _moves(locked.moved or ((locked.left, lock.base),), lock)
         settled = locked.origin == "committed" and target.pinned and locked.lockfile_current
         if locked.origin == "store" and locked.lockfile_current:
             settled, reason = True, "pinned before"
@@ -89,10 +107,11 @@ def lock_steps(target: Target) -> list[Step]:
 
 @dataclass(frozen=True, slots=True)
 class NodeSteps:
-    """One step for each node, and which final images come out of the registry."""
+    """One step for each node; and what comes out of the registry: images, results of steps."""
 
     steps: tuple[Step, ...]
     pulls: Mapping[NodeKey, Digest]
+    step_pulls: Mapping[NodeKey, Digest]
 
 
 def base_before(target: Target, platform: str, inventory: Inventory) -> LockedBase | None:
@@ -119,17 +138,21 @@ def node_steps(
 
     ``bases`` explain new bases: by their manifest, the one that they take the place of.
     """
-    wanted, pulls = _needed(graph, inventory, replace)
+    wanted, pulls, step_pulls = _needed(graph, inventory, replace)
     before = {
         change.after: change.before
         for change in changes
         if change.before is not None and change.after is not None
     }
-    come = {node.key for node in graph.reachable(pulls)}
+    come = {node.key for node in graph.reachable([*pulls, *step_pulls])}
     steps = []
     for node in graph:
         names = graph.environments(node.key)
         forced = _is_forced(node, graph, replace)
+        if node.key in step_pulls:
+            reason = "in the registry, with those before it"
+            steps.append(Step(node.key, node.kind, node.name, "pull", reason, None, names))
+            continue
         if node.key in pulls:
             size = _inputs(graph, node)
             step = Step(node.key, node.kind, node.name, "pull", "in the registry", size, names)
@@ -137,13 +160,25 @@ def node_steps(
             continue
         if node.key not in wanted:
             there = node.key in inventory.built or node.key not in come
-            reason = "in the store" if there else "comes with the image"
+            reason = "in the store" if there else _comes_with(node)
             steps.append(Step(node.key, node.kind, node.name, "keep", reason, None, names))
             continue
         action: Action = "pull" if node.kind == "base-image" else "build"
         reason = "asked to be replaced" if forced else _reason(node, before, wanted, bases)
+        if not forced and node.kind in BUILT_KINDS and _on_moved(graph, node, bases):
+            reason = "runs again: its base moved"
         steps.append(Step(node.key, node.kind, node.name, action, reason, node.size, names))
-    return NodeSteps(tuple(steps), pulls)
+    return NodeSteps(tuple(steps), pulls, step_pulls)
+
+
+def _on_moved(graph: BuildGraph, node: Node, bases: Mapping[Digest, LockedBase]) -> bool:
+    """An image below a step, or one that it names, takes the place of another."""
+    below = graph.reachable([node.key]) if bases else ()
+    return any(item.base is not None and item.base.manifest in bases for item in below)
+
+
+def _comes_with(node: Node) -> str:
+    return "comes out of the registry" if node.kind in BUILT_KINDS else "comes with the image"
 
 
 def _inputs(graph: BuildGraph, node: Node) -> int:
@@ -160,12 +195,13 @@ def _is_forced(node: Node, graph: BuildGraph, replace: frozenset[str]) -> bool:
 
 def _needed(
     graph: BuildGraph, inventory: Inventory, replace: frozenset[str]
-) -> tuple[frozenset[NodeKey], dict[NodeKey, Digest]]:
+) -> tuple[frozenset[NodeKey], dict[NodeKey, Digest], dict[NodeKey, Digest]]:
     """What must be made: final nodes that are missing, and what they lack in turn.
 
     The inputs of a node that is there are not looked at: a joined layer stands
     without the layers that it was joined from. A final image that the registry has is
-    pulled instead, and what comes with it need not be made for any other image either.
+    pulled instead, and what comes with it need not be made for any other image either. So
+    is what it has of docker steps: with the last one that it has come all before it.
     """
     forced = {node.key for node in graph if _is_forced(node, graph, replace)}
     needed: set[NodeKey] = set()
@@ -181,19 +217,23 @@ def _needed(
         return tainted[key]
 
     roots = [key for keys in graph.roots.values() for key in keys]
-    remote = {} if inventory.registry is None else inventory.registry.images
+    view = inventory.registry or RegistryView()
     pulls = {
-        key: remote[key]
+        key: view.images[key]
         for key in roots
-        if key in remote
+        if key in view.images
         and key not in inventory.built
         and not is_tainted(key)
-        and not any(node.kind in BUILT_KINDS for node in graph.reachable([key]))
+        and (view.trusts_steps or not is_built(graph, key))
     }
+    step_pulls: dict[NodeKey, Digest] = {}
     there = set(inventory.built) | _coming(graph, pulls)
 
     def visit(key: NodeKey) -> None:
         if key in needed or (key in there and not is_tainted(key)):
+            return
+        if key in view.steps and not is_tainted(key):
+            step_pulls[key] = view.steps[key]
             return
         needed.add(key)
         for need in graph[key].needs:
@@ -201,7 +241,12 @@ def _needed(
 
     for key in roots:
         visit(key)
-    return frozenset(needed), pulls
+    return frozenset(needed), pulls, step_pulls
+
+
+def is_built(graph: BuildGraph, key: NodeKey) -> bool:
+    """A builder makes part of it."""
+    return any(node.kind in BUILT_KINDS for node in graph.reachable([key]))
 
 
 def _coming(graph: BuildGraph, pulls: Iterable[NodeKey]) -> set[NodeKey]:
@@ -211,6 +256,7 @@ def _coming(graph: BuildGraph, pulls: Iterable[NodeKey]) -> set[NodeKey]:
         images = [key] if graph[key].kind == "image" else list(graph[key].needs)
         found |= {key, *images}
         found.update(need for image in images for need in graph[image].needs)
+        found.update(node.key for node in graph.reachable([key]) if node.kind in BUILT_KINDS)
     return found
 
 

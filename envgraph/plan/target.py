@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from envgraph.model.canonical import NodeKey
-from envgraph.model.locked import LockedBase, LockedEnvironment
+from envgraph.model.locked import LockedBase, LockedEnvironment, Move
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store.digest import Digest
 
@@ -33,6 +33,9 @@ class LockedTarget:
 
     available: LockedBase | None = None
     """What the base's tag means now, where that was found and is not taken."""
+
+    moved: tuple[Move, ...] = ()
+    """Where a pinned lock is left: every image that is another one now."""
 
 
 @dataclass(frozen=True, slots=True)

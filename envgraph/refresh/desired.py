@@ -244,6 +244,7 @@ def _gather(
             item.documents,
             item.left,
             item.available,
+            item.moved,
         )
     final = next(iter(images.values()))
     if len(images) > 1:

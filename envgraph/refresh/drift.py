@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,16 +15,23 @@ from envgraph.conda.logins import Logins
 from envgraph.conda.releases import ChannelQuestion, Wanted, ask_channels, recorded_source
 from envgraph.conda.transport import Transport
 from envgraph.diff.drift import Locked, find_drift
-from envgraph.errors import Diagnostic, EnvgraphError, OfflineError
+from envgraph.errors import EnvgraphError, OfflineError
 from envgraph.lock.images import resolve_base
 from envgraph.lock.pipindex import PackageIndexes, needs_connection, wanted_wheels
 from envgraph.lock.registry_bases import RegistryBases
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.drift import BaseStanding, DriftPolicy, Finding, PackageStanding
+from envgraph.model.drift import (
+    BaseStanding,
+    DriftPolicy,
+    Finding,
+    PackageStanding,
+)
 from envgraph.model.locked import LockedBase, LockedEnvironment, LockedPackage
 from envgraph.model.records import VersionRecord
 from envgraph.model.reference import LocalReference, RegistryReference, parse_reference
 from envgraph.model.spec import CondaSpec, EnvironmentSpec
+from envgraph.refresh.asking import Asking, Skipped, Subject
+from envgraph.refresh.context_drift import ask_contexts
 from envgraph.spec.match_spec import package_name
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
@@ -34,36 +41,11 @@ _NOTHING_THERE: Final = frozenset(
     {"missing-image", "base-name", "base-tag", "base-platform", "base-gone"}
 )
 
+__all__ = ["DriftReport", "Skipped", "Subject", "ask_drift", "subjects_of", "what_means_now"]
+
 BaseNow = Callable[[str, str | None, str], Digest | None]
 """``(reference, path behind it, platform)`` → the manifest (of a tag, the index) that it means
 now; None when it means nothing any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One version on one platform, with its environment file where one is at hand."""
-
-    record: VersionRecord
-    lock: LockedEnvironment
-    spec: EnvironmentSpec | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """What could not be asked, whom it concerns, and why."""
-
-    what: str
-    environments: tuple[str, ...]
-    reason: Diagnostic
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of ``skipped`` in ``drift --json``."""
-        return {
-            "what": self.what,
-            "environments": list(self.environments),
-            "code": self.reason.code,
-            "reason": self.reason.summary,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +101,6 @@ def subjects_of(
     return tuple(Subject(record, lock, by_name.get(record.environment)) for record, lock in pairs)
 
 
-@dataclass(slots=True)
-class _Asking:
-    """What was found out so far, and what could not be: each thing once, with all it concerns."""
-
-    users: dict[str, dict[str, None]] = field(default_factory=dict)
-    reasons: dict[str, Diagnostic] = field(default_factory=dict)
-
-    def skip(self, what: str, environments: Iterable[str], error: EnvgraphError) -> None:
-        self.reasons.setdefault(what, error.diagnostics[0])
-        self.users.setdefault(what, {}).update(dict.fromkeys(environments))
-
-    def skipped(self) -> tuple[Skipped, ...]:
-        return tuple(
-            Skipped(what, tuple(self.users[what]), reason) for what, reason in self.reasons.items()
-        )
-
-
 def ask_drift(
     config: WorkspaceConfig,
     store: Store,
@@ -147,13 +112,14 @@ def ask_drift(
     offline: bool,
     cache: Path,
 ) -> DriftReport:
-    """Ask each base once, and each channel once for each platform; judge by the policy.
+    """Ask each base and context once, each channel once for each platform; judge by the policy.
 
     What cannot be asked (a registry or channel that is down, or that ``offline``
     forbids) is skipped with its reason and stops nothing else.
     """
-    asking = _Asking()
+    asking = Asking()
     bases = _ask_bases(store, subjects, base_now, asking)
+    contexts = ask_contexts(config, store, subjects, asking, offline=offline)
     packages = _ask_packages(config, subjects, offline, cache, asking)
     with Transport(logins=Logins(os.environ)) as transport:
         wheels = _ask_wheels(config, subjects, offline, PackageIndexes(transport), asking)
@@ -167,13 +133,20 @@ def ask_drift(
         } | wheels.get((record.environment, record.version, lock.platform), {})
         own, *others = ((base, bases.get(_base_key(subject, base))) for base in lock.bases)
         images = {base: found for base, found in others if found is not None}
-        locked.append(Locked(record.environment, record.version, lock, own[1], standings, images))
+        origin = None if lock.context is None else lock.context.origin
+        locked.append(
+            Locked(
+                record.environment, record.version, lock, own[1], standings, images,
+                None if origin is None else contexts.get(origin),
+            )
+        )  # fmt: skip
     return DriftReport(
         find_drift(locked, policy, now),
         asking.skipped(),
         {
             "environments": len({subject.record.environment for subject in subjects}),
             "bases": sum(1 for standing in bases.values() if standing.asked),
+            "contexts": sum(1 for standing in contexts.values() if standing is not None),
             "packages": len({package for item in locked for package in item.packages}),
         },
     )
@@ -197,7 +170,7 @@ def _path(subject: Subject, base: LockedBase) -> str | None:
 
 
 def _ask_bases(
-    store: Store, subjects: Sequence[Subject], base_now: BaseNow, asking: _Asking
+    store: Store, subjects: Sequence[Subject], base_now: BaseNow, asking: Asking
 ) -> dict[_BaseKey, BaseStanding]:
     users: dict[_BaseKey, list[str]] = {}
     for subject in subjects:
@@ -264,7 +237,7 @@ def _ask_packages(
     subjects: Sequence[Subject],
     offline: bool,
     cache: Path,
-    asking: _Asking,
+    asking: Asking,
 ) -> _Standings:
     asked: dict[tuple[ChannelSource, str], dict[Wanted, None]] = {}
     users: dict[tuple[ChannelSource, str], dict[str, None]] = {}
@@ -341,7 +314,7 @@ def _ask_wheels(
     subjects: Sequence[Subject],
     offline: bool,
     indexes: PackageIndexes,
-    asking: _Asking,
+    asking: Asking,
 ) -> dict[tuple[str, str, str], dict[LockedPackage, PackageStanding]]:
     """The standings of each version's wheels, by environment, version and platform.
 

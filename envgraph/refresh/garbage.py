@@ -17,12 +17,20 @@ from typing import Any, Final
 from envgraph.api.registry import RegistryError
 from envgraph.errors import EnvgraphError, NotFoundError
 from envgraph.history.read import environment_names, versions
+from envgraph.interchange.chain import keys_in
 from envgraph.model.oci import Index, Manifest, read_document
 from envgraph.model.records import VersionRecord
 from envgraph.refresh.pushmemo import PushMemo
 from envgraph.refresh.remote import Mapper
-from envgraph.registry.artifacts import ENVIRONMENT_TYPE, VERSION, read_contents, read_version
-from envgraph.registry.names import version_tag
+from envgraph.refresh.stepgarbage import UnneededSteps, find_steps, is_older
+from envgraph.registry.artifacts import (
+    ENVIRONMENT_TYPE,
+    STEPS,
+    VERSION,
+    read_contents,
+    read_version,
+)
+from envgraph.registry.names import STEPS_REPOSITORY, version_tag
 from envgraph.registry.remotes import Remote
 from envgraph.registry.retrying import RetryingRepository
 from envgraph_store import Digest, Store
@@ -39,6 +47,8 @@ class _Recorded:
     tag: str
     digest: Digest
     record: VersionRecord
+    steps: frozenset[str] = frozenset()
+    """The keys of its docker steps whose results it has."""
 
     @property
     def images(self) -> frozenset[Digest]:
@@ -91,6 +101,8 @@ class RegistryGarbage:
     young: int
     foreign: int
     unknown: int
+    steps: tuple[UnneededSteps, ...] = ()
+    """Results of docker steps that belong to no image that stays."""
 
 
 def find_garbage(
@@ -125,7 +137,7 @@ def find_garbage(
     for item in recorded:
         record = item.record
         is_ours = record.workspace == workspace_id
-        is_young = is_ours and not _is_older(record.time, now, grace)
+        is_young = is_ours and not is_older(record.time, now, grace)
         is_needed = bool(item.images & needed) or any(
             lock.record in pinned for lock in record.locks.values()
         )
@@ -140,6 +152,9 @@ def find_garbage(
     described = mapper(
         lambda item: _describe(remote, item, keep.get(item.repository, set())), unneeded
     )
+    doomed = {item.digest for item in unneeded}
+    keys = {key for item in recorded if item.digest not in doomed for key in item.steps}
+    steps = () if unknown else find_steps(remote, keys, now=now, grace=grace, mapper=mapper)
     return RegistryGarbage(
         remote.title,
         tuple(sorted(described, key=lambda item: (item.environment, item.created))),
@@ -147,6 +162,7 @@ def find_garbage(
         young,
         foreign,
         unknown,
+        steps,
     )
 
 
@@ -160,8 +176,17 @@ def delete_image(remote: Remote, item: UnneededImage, memo: PushMemo | None = No
     if memo is not None:
         for image in (None, item.image):
             memo.forget(item.repository, version_tag(item.version, image))
-    repository = remote.repository(item.repository)
-    for digest in item.manifests:
+    _delete(remote, item.repository, item.manifests)
+
+
+def delete_steps(remote: Remote, item: UnneededSteps) -> None:
+    """Delete what a builder made of steps, with every tag that names it. RegistryError alike."""
+    _delete(remote, STEPS_REPOSITORY, [item.artifact])
+
+
+def _delete(remote: Remote, name: str, manifests: Iterable[Digest]) -> None:
+    repository = remote.repository(name)
+    for digest in manifests:
         try:
             repository.delete(str(digest))
         except NotFoundError:
@@ -211,11 +236,15 @@ def _read(repository: RetryingRepository, title: str, name: str, tag: str) -> _R
     manifest = repository.get_manifest(tag)
     contents = read_contents(manifest.data, ENVIRONMENT_TYPE, what)
     blobs = {}
+    steps: set[str] = set()
     for part in contents.parts:
-        if part.media_type == VERSION:
+        if part.media_type in (VERSION, STEPS):
             with repository.open_blob(part.digest, part.size) as body:
                 blobs[part.digest] = body.read(part.size + 1)
-    return _Recorded(name, tag, manifest.digest, read_version(contents, blobs, what))
+        if part.media_type == STEPS:
+            steps.update(keys_in(blobs[part.digest], what)[2])
+    record = read_version(contents, blobs, what)
+    return _Recorded(name, tag, manifest.digest, record, frozenset(steps))
 
 
 def _describe(remote: Remote, item: _Recorded, keep: Collection[Digest]) -> UnneededImage:
@@ -264,14 +293,6 @@ def _document(repository: RetryingRepository, digest: Digest) -> Manifest | Inde
 
 def _layers(manifest: Manifest) -> int:
     return sum({layer.digest: layer.size for layer in manifest.layers}.values())
-
-
-def _is_older(time: str, now: datetime, grace: timedelta) -> bool:
-    """An age that cannot be read is none: the image is left alone."""
-    try:
-        return now - datetime.fromisoformat(time) >= grace
-    except (ValueError, TypeError):
-        return False
 
 
 def total(items: Iterable[UnneededImage]) -> int:

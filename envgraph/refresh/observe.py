@@ -9,7 +9,7 @@ from typing import Any, Final
 from envgraph.errors import EnvgraphError
 from envgraph.history.fold import EnvironmentState
 from envgraph.history.read import image_ref, read_version, state_of, versions
-from envgraph.image.assemble import StoredLayer, assemble_image
+from envgraph.image.assemble import AssembledImage, StoredLayer, assemble_image
 from envgraph.image.nodes import ImageNodes
 from envgraph.image.steps import BUILT_KINDS, BuiltImage, on_built
 from envgraph.lock.pins import Pins
@@ -47,6 +47,19 @@ def image_record(manifest: bytes, needs: Iterable[Digest]) -> dict[str, object]:
         "size": len(manifest),
         "needs": [str(need) for need in dict.fromkeys(needs)],
     }
+
+
+def image_needs(image: AssembledImage, base: LockedBase, built: BuiltImage | None) -> list[Digest]:
+    """What must be there with an image: its own, what a builder made, all of a base on disk.
+
+    ``base`` is what our layers lie on, so with what the builder made.
+    """
+    needs = [image.config_digest, *image.layers]
+    if built is not None:
+        needs += built.blobs[1:]
+    if not base.in_registry:
+        needs += [layer.digest for layer in base.layers]
+    return needs
 
 
 @dataclass(frozen=True, slots=True)

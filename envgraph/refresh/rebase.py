@@ -2,7 +2,8 @@
 
 Nothing is solved, installed or downloaded: a rebased lock is the newest version's lock
 with another base, the plan over it finds every layer built, and apply writes a manifest
-and a config. Each base is read once for each platform.
+and a config. Each base is read once for each platform. Docker steps are the exception: they
+run again, on the new base, so the plan has them to build, and a builder is needed.
 """
 
 from __future__ import annotations
@@ -147,9 +148,13 @@ class Rebaser:
                 if edit is not None:
                     edits[spec.name] = edit
             except EnvgraphError as error:
-                if names is None and error.diagnostics[0].code in _NOT_MEANT and base is None:
+                code = error.diagnostics[0].code
+                if names is None and code in _NOT_MEANT and base is None:
                     continue
-                problems += (about_environment(spec, d) for d in error.diagnostics)
+                found_problems = [about_environment(spec, d) for d in error.diagnostics]
+                if names is None and on is None and code == "rebase-context":
+                    found_problems = [replace(d, severity="warning") for d in found_problems]
+                problems += found_problems
         return Rebase(
             Loaded(tuple(specs), tuple(problems), loaded.inputs),
             locks,
@@ -170,10 +175,6 @@ class Rebaser:
             if not named:
                 return None
             raise _refused(spec, "has no version yet", "run `envgraph apply`")
-        if spec.build is not None or spec.docker_steps:
-            what = "its docker_steps" if spec.docker_steps else "its Docker build"
-            raise _refused(spec, f"cannot be rebased: {what} would have to run again",
-                           "change `image:` and run `envgraph apply`", "rebase-steps")  # fmt: skip
         definition = definition_digest(spec)
         found = self._finder.known(spec, definition, spec.platforms or self._config.platforms)
         if found is None or not _is_registered(record, spec, found):
@@ -185,6 +186,13 @@ class Rebaser:
         return found
 
     def _check(self, spec: EnvironmentSpec, base: NewBase | None, found: FoundLocks) -> None:
+        if spec.build is not None:
+            raise _refused(
+                spec, "is a build context: its Dockerfile says what it stands on",
+                "`envgraph apply --follow-base` builds it on what its tags mean now; for another"
+                " image change `FROM`, and apply",
+                "rebase-context",
+            )  # fmt: skip
         if base is not None:
             return
         parsed = parse_reference(spec.image or "scratch")
@@ -260,7 +268,20 @@ class Rebaser:
     def _remarks(
         self, specs: Sequence[EnvironmentSpec], locks: Mapping[str, FoundLocks]
     ) -> tuple[Diagnostic, ...]:
-        """What nobody looked at, once: whether the new base's C library is new enough."""
+        """What runs again, and what nobody looked at: whether the new C library is new enough."""
+        again = [spec.name for spec in specs if spec.docker_steps]
+        said: list[Diagnostic] = []
+        if again:
+            count = sum(len(spec.docker_steps) for spec in specs)
+            said.append(
+                Diagnostic(
+                    "rebase-steps",
+                    f"{count} docker step{'s run' if count != 1 else ' runs'} again on the new base"
+                    f" ({', '.join(sorted(again))})",
+                    "what they make there may be something else; the packages above stay",
+                    severity="info",
+                )
+            )
         needs = {
             f"{platform} {virtual_packages(self._config, platform)['__glibc']}"
             for spec in specs
@@ -268,8 +289,9 @@ class Rebaser:
             if item.lock.packages and "__glibc" in virtual_packages(self._config, platform)
         }
         if not needs:
-            return ()
+            return tuple(said)
         return (
+            *said,
             Diagnostic(
                 "rebase-glibc",
                 "assumed: the new base has the C library that the packages were solved for",
@@ -314,11 +336,15 @@ def _is_registered(record: VersionRecord, spec: EnvironmentSpec, found: FoundLoc
 
 
 def _stands_on(found: FoundLocks, spec: EnvironmentSpec, on: AskedBase) -> bool:
-    """By digest, or by name whatever it meant then; shared layers do not count."""
+    """By digest, or by name whatever it meant then; shared layers do not count.
+
+    A build context stands on every image that its Dockerfile names.
+    """
     path = None if spec.image_path is None else str(Path(spec.image_path).resolve())
     return any(
-        on.digests & named_by(item.lock.base) or is_same_reference(on, item.lock.base, path)
+        on.digests & named_by(base) or is_same_reference(on, base, path)
         for item in found.locks.values()
+        for base in ((item.lock.base,) if spec.build is None else item.lock.bases)
     )
 
 

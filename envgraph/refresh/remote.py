@@ -19,10 +19,11 @@ from envgraph.model.graph import BuildGraph
 from envgraph.model.oci import DOCUMENT_LIMIT, OCI_IMAGE_MANIFEST, Manifest, read_document
 from envgraph.plan.inventory import Inventory, RegistryView
 from envgraph.plan.plan import EnvironmentChange, change_of
-from envgraph.plan.steps import BUILT_KINDS
+from envgraph.plan.steps import is_built
 from envgraph.plan.target import Target
 from envgraph.refresh.pushmemo import PushMemo
-from envgraph.registry.names import key_tag, version_tag
+from envgraph.refresh.remotesteps import ask_for_steps, lacking_steps
+from envgraph.registry.names import STEPS_REPOSITORY, key_tag, version_tag
 from envgraph.registry.remotes import Remote
 from envgraph_store import Digest, Store
 from envgraph_store.errors import StoreError
@@ -77,8 +78,10 @@ def look_at_registry(
     """The inventory with what the registry has; remarks where it could not be asked.
 
     For an image that is here one request (two where its version's tag belongs to another
-    image), for one that is not one or two, all in one go. ``fresh``: what is remembered
-    counts for nothing. ``offline``: nothing is asked, and only what is remembered is known.
+    image), for one that is not one or two, all in one go; and then for docker steps of
+    images that it has not (:mod:`envgraph.refresh.remotesteps`). ``fresh``: what is remembered
+    counts for nothing, so what was found wrong is tried again. ``offline``: nothing is asked,
+    and only what is remembered is known.
     """
     memo = PushMemo(store, provider, now)
     whole: set[str] = set()
@@ -92,32 +95,35 @@ def look_at_registry(
             whole.add(target.name)
         else:
             questions[target.name] = question
-    view = RegistryView(whole=frozenset(whole), offline=offline)
+    trusts = provider.trust_steps
+    view = RegistryView(whole=frozenset(whole), offline=offline, trusts_steps=trusts)
     remarks: tuple[Diagnostic, ...] = ()
     if offline and questions:
         remarks = (_offline(len(questions)),)
     elif questions:
+        if fresh:
+            for name in (STEPS_REPOSITORY, *(q.repository for q in questions.values())):
+                memo.clear(name)
         try:
-            answers = _ask(remote(), set(questions.values()), memo, mapper)
+            asked = remote()
+            answers = _ask(asked, set(questions.values()), memo, mapper)
+            view = _answered(view, questions, answers, memo)
+            if trusts:
+                wanted = [target for target in targets if target.name in questions]
+                chains = lacking_steps(graph, wanted, inventory, view.images)
+                view = replace(view, steps=ask_for_steps(asked, chains, memo, mapper))
         except RegistryError as error:
             view = replace(view, silent=str(error))
             remarks = (_silent(error),)
-        else:
-            view = _answered(view, questions, answers, memo)
     unsent = [t for t in targets if t.name in questions and t.name not in view.whole]
     sizes = {t.name: _size(store, graph, t, inventory) for t in unsent}
     images = dict(inventory.images)
     images |= {
         key: digest
         for key, digest in view.images.items()
-        if key not in images and not _is_built(graph, key)
+        if key not in images and (trusts or not is_built(graph, key))
     }
     return replace(inventory, images=images, registry=replace(view, sizes=sizes)), remarks
-
-
-def _is_built(graph: BuildGraph, key: NodeKey) -> bool:
-    """A builder makes part of it: what comes out here may be another image."""
-    return any(node.kind in BUILT_KINDS for node in graph.reachable([key]))
 
 
 def _question(change: EnvironmentChange, inventory: Inventory) -> _Question:

@@ -6,7 +6,8 @@ blobs, each of which is a document that the store keeps under the same digest:
 - **environment**: a version record, the locks of its platforms, its definition and
   runtime, and the config and manifest of each base. Its config says how the image was
   assembled: all that is needed to compute the image's keys again, and with the layers
-  the image itself.
+  the image itself. Where a builder made a part of it, what each step became, too
+  (:mod:`envgraph.interchange.chain`).
 - **pin**: one lock record.
 - **owner**: nothing but its config, which says whose registry it is.
 
@@ -47,6 +48,7 @@ LOCK: Final = "application/vnd.envgraph.lock.v1+json"
 DEFINITION: Final = "application/vnd.envgraph.definition.v1+json"
 RUNTIME: Final = "application/vnd.envgraph.runtime.v1+json"
 BASE: Final = "application/vnd.envgraph.base.v1+json"
+STEPS: Final = "application/vnd.envgraph.steps.v1+json"
 EMPTY: Final = "application/vnd.oci.empty.v1+json"
 EMPTY_BYTES: Final = b"{}"
 
@@ -110,6 +112,9 @@ class EnvironmentRecord:
     bases: Mapping[Digest, bytes] = field(default_factory=dict)
     """Configs and manifests of bases."""
 
+    steps: Mapping[str, bytes] = field(default_factory=dict)
+    """By platform what a builder made of its steps, as it was written: nobody has read it."""
+
     @property
     def runtime_document(self) -> dict[str, Any]:
         """The runtime as a value."""
@@ -140,6 +145,7 @@ def environment_artifact(item: EnvironmentRecord) -> Artifact:
         (RUNTIME, item.runtime),
         *((LOCK, item.lock_bytes[platform]) for platform in sorted(item.lock_bytes)),
         *((BASE, item.bases[digest]) for digest in sorted(item.bases)),
+        *((STEPS, item.steps[platform]) for platform in sorted(item.steps)),
     ]
     return _artifact(ENVIRONMENT_TYPE, (ASSEMBLY, config), parts)
 
@@ -190,11 +196,12 @@ def read_contents(manifest: bytes, kind: str, what: str) -> Contents:
     layers = document.get("layers")
     if not isinstance(layers, list) or len(layers) > MOST_DOCUMENTS:
         raise _wrong(what, "its parts are not a list, or are too many")
-    config, *parts = (_descriptor(item, what) for item in [document.get("config"), *layers])
+    config, *parts = (descriptor_of(item, what) for item in [document.get("config"), *layers])
     return Contents(kind, config, tuple(parts))
 
 
-def _descriptor(item: object, what: str) -> Descriptor:
+def descriptor_of(item: object, what: str) -> Descriptor:
+    """A part as a manifest describes it, of a size that is read into memory."""
     try:
         if not isinstance(item, dict):
             raise TypeError("no object")
@@ -239,9 +246,19 @@ def read_environment(
     bases = {Digest.of(data): data for data in by_type.get(BASE, [])}
     if not bases.keys() <= known:
         raise _wrong(what, "it holds a document of a base that is not its own")
+    steps = {_platform_of(data, what): data for data in by_type.get(STEPS, [])}
+    if not steps.keys() <= locks.keys():
+        raise _wrong(what, "it holds the steps of a platform that it has no lock for")
     assembly = _assembly(_bytes(contents.config, blobs, what), what)
     texts = {platform: lock_bytes[platform] for platform in ordered}
-    return EnvironmentRecord(record, ordered, texts, definition, runtime, assembly, bases)
+    return EnvironmentRecord(record, ordered, texts, definition, runtime, assembly, bases, steps)
+
+
+def _platform_of(data: bytes, what: str) -> str:
+    platform = read_object(data, what).get("platform")
+    if type(platform) is not str:
+        raise _wrong(what, "its steps do not say for which platform they are")
+    return platform
 
 
 def read_version(contents: Contents, blobs: Mapping[Digest, bytes], what: str) -> VersionRecord:

@@ -3,6 +3,8 @@
 ::
 
     envgraph/layers                       every layer of ours, once
+    envgraph/steps                        what builders made of docker steps and contexts:
+      key-<64 hex>                          an artifact with the result of that step
     envgraph/envgraph_<32 hex>            the images of one definition, with these tags:
       <version>[-<12 hex of the image>]     a version of an environment, for people
       key-<64 hex>                          the image (or index) that a node key makes
@@ -33,6 +35,7 @@ from envgraph.model.names import (
 from envgraph_store.digest import Digest
 
 LAYERS: Final = "envgraph/layers"
+STEPS_REPOSITORY: Final = "envgraph/steps"
 CATALOGUE: Final = "envgraph/catalogue/"
 OWNER_REPOSITORY: Final = "envgraph/registry"
 OWNER_TAG: Final = "owner"
@@ -40,6 +43,7 @@ OWNER_TAG: Final = "owner"
 _OURS: Final = ("key-", "record-", "pin-", "label-")
 _CUT: Final = 56
 _LONGEST: Final = 128
+_KEY: Final = re.compile(r"key-[0-9a-f]{64}")
 _PIN: Final = re.compile(rf"pin-([0-9a-f]{{{_CUT}}})-([0-9a-f]{{{_CUT}}})")
 
 
@@ -79,8 +83,13 @@ def label_tag(label: str) -> str:
 
 
 def key_tag(key: NodeKey) -> str:
-    """The tag of the image that ``key`` makes."""
+    """The tag of the image, or of the step's result, that ``key`` makes."""
     return f"key-{_hex(key)}"
+
+
+def is_key_tag(tag: str) -> bool:
+    """Whether a tag is one of :func:`key_tag`."""
+    return _KEY.fullmatch(tag) is not None
 
 
 def record_tag(key: NodeKey) -> str:

@@ -36,6 +36,8 @@ class Remote:
     name: str
     registry: Registry
     policy: Policy = field(default_factory=Policy)
+    trusts_steps: bool = True
+    """What it says that docker steps became is believed: nobody can compute it."""
 
     @property
     def title(self) -> str:
@@ -228,9 +230,12 @@ class Remotes:
         plugin = self.plugins.registry(provider.type)
         from envgraph.plugins import options_of
 
-        return self._opened(name, plugin, options_of(plugin, provider, where))
+        options = options_of(plugin, provider, where)
+        return self._opened(name, plugin, options, provider.trust_steps)
 
-    def _opened(self, name: str, plugin: RegistryPlugin, options: Any) -> Remote:
+    def _opened(
+        self, name: str, plugin: RegistryPlugin, options: Any, trusts_steps: bool = True
+    ) -> Remote:
         from envgraph.plugins import isolated
 
         with self._lock:
@@ -243,7 +248,7 @@ class Remotes:
                 )
                 with isolated(f"a registry of type {plugin.name} cannot be opened"):
                     registry = self._stack.enter_context(plugin.open(options, context))
-                self._open[name] = Remote(name, registry, self._policy)
+                self._open[name] = Remote(name, registry, self._policy, trusts_steps)
             return self._open[name]
 
     def close(self) -> None:

@@ -19,10 +19,21 @@ from envgraph.sdk import html
 
 @dataclass(frozen=True, kw_only=True)
 class BuildContext:
-    """A folder with a Dockerfile; ``path`` starts at the workspace's folder."""
+    """A folder with a Dockerfile; ``path`` starts at the workspace's folder.
+
+    ``path`` may be an address, too: ``https://host/repo.git#REF:FOLDER``, or an archive.
+    ``args`` are the values of the Dockerfile's ``ARG``: no place for secrets.
+
+    >>> BuildContext(path="https://github.com/acme/env.git#main", args={"CUDA": "12.4"}).args
+    {'CUDA': '12.4'}
+    """
 
     path: str | os.PathLike[str]
     dockerfile_path: str = "Dockerfile"
+    args: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args", copy.deepcopy(self.args))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +81,8 @@ class Environment:
                 "path": self.build.path,
                 "dockerfile_path": self.build.dockerfile_path,
             }
+            if self.build.args:
+                given["build"]["args"] = self.build.args
         return {key: value for key, value in given.items() if value is not None}
 
     def _repr_html_(self) -> str:

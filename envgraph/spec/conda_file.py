@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from envgraph.model.addresses import has_credentials
+from envgraph.model.addresses import address_problem, has_credentials
 from envgraph.model.spec import CondaSpec, PipLine, Requirement
 from envgraph.spec import match_spec, paths
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
@@ -135,6 +135,8 @@ class _CondaReader:
                 self.channel_paths[name] = paths.absolute(paths.joined(self.folder, name))
             elif "://" not in name and any(c.isspace() for c in name):
                 self.error("channel", f"{quoted(name)} is no channel", node)
+            elif why := address_problem(name):
+                self.error("channel", f"{quoted(name)} is no channel: {why}", node)
             names.append(name)
         return tuple(names) or None
 
@@ -240,6 +242,9 @@ class _CondaReader:
         channel = text.rpartition("::")[0]
         if _RELATIVE.match(channel):
             self.channel_paths[channel] = paths.absolute(paths.joined(self.folder, channel))
+        elif why := address_problem(channel):
+            self.error("channel", f"{quoted(channel)} is no channel: {why}", node)
+            return
         found.append(Requirement(text, place(self.file, node), selector))
 
     def comment_selector(self, node: ScalarNode) -> None:

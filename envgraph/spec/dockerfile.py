@@ -3,7 +3,8 @@
 The grammar is BuildKit's own parser (the ``dockerfile`` package binds it): heredocs, line
 continuations, the ``escape`` directive and flags are read as docker reads them. The only
 importer of it. Arguments are put in as docker does: those before the first ``FROM`` with
-their defaults, and the platform's (``TARGETARCH`` …), which are known when it is locked.
+what is given for them, else their defaults, and the platform's (``TARGETARCH`` …), which
+are known when it is locked.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from envgraph.errors import PlatformError, SourceLocation
-from envgraph.model.oci import Platform, oci_platform
 from envgraph.model.reference import (
     BadReferenceError,
     parse_registry_reference,
 )
 from envgraph.model.spec import NamedImage
+from envgraph.spec.platform_arguments import VARIABLE, is_of_platform
 from envgraph.spec.problems import Problems, nearest, printable, quoted
 from envgraph.spec.templates import templates_in
 from envgraph.spec.text import decode
@@ -34,13 +35,9 @@ INSTRUCTIONS: Final = frozenset(
     }
 )  # fmt: skip
 _DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
-_VARIABLE: Final = re.compile(
-    r"\\\$|\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+])([^{}]*))?\})"
-)
 _MOUNT: Final = re.compile(r"(?:\A|,)\s*(from|type|id|src|source)\s*=\s*([^,]*)")
 _REMOTE: Final = re.compile(r"(?i)(https?|git|ssh)://|git@")
 _COMMIT: Final = re.compile(r"#[0-9a-f]{40}(:|\Z)")
-_PLATFORM_NAMES: Final = ("PLATFORM", "OS", "ARCH", "VARIANT")
 
 
 @dataclass(slots=True)
@@ -49,7 +46,9 @@ class _Stages:
 
     file: str
     problems: Problems
+    given: Mapping[str, str] = field(default_factory=dict)
     arguments: dict[str, str] = field(default_factory=dict)
+    declared: dict[str, None] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     bases: list[str] = field(default_factory=list)
     """The image that each stage stands on in the end; a template where the platform decides."""
@@ -72,10 +71,16 @@ class DockerfileFacts:
     platforms: tuple[str, ...]
     """What ``FROM --platform=`` says: the platform that is built for has to be it."""
 
+    arguments: frozenset[str] = frozenset()
+    """Every name that an ``ARG`` declares, before the first ``FROM`` or in a stage."""
 
-def read_dockerfile(data: bytes, file: str, problems: Problems) -> DockerfileFacts | None:
+
+def read_dockerfile(
+    data: bytes, file: str, problems: Problems, given: Mapping[str, str] | None = None
+) -> DockerfileFacts | None:
     """Read a Dockerfile; None after a problem that leaves nothing to say.
 
+    ``given`` are the values of arguments: they win over the Dockerfile's own.
     Reported are templates, what does not parse, foreign frontends that no digest pins,
     ``ADD`` of addresses without a checksum, and images whose names are none.
     """
@@ -91,7 +96,7 @@ def read_dockerfile(data: bytes, file: str, problems: Problems) -> DockerfileFac
                     SourceLocation(file, number),
                     hint="render the Dockerfile with the tool that made it",
                 )
-    stages = _Stages(file, problems)
+    stages = _Stages(file, problems, given or {})
     _check_directives(text, stages)
     if problems.failed:
         return None
@@ -113,6 +118,7 @@ def read_dockerfile(data: bytes, file: str, problems: Problems) -> DockerfileFac
         stages.bases[-1],
         tuple(stages.secrets),
         tuple(stages.platforms),
+        frozenset(stages.declared),
     )
 
 
@@ -164,11 +170,14 @@ def _nothing(command: Any, stages: _Stages) -> None:
 
 
 def _argument(command: Any, stages: _Stages) -> None:
-    if stages.bases:
-        return  # belongs to its stage: no FROM can use it
     for item in command.value:
         name, has_default, value = item.partition("=")
-        if has_default:
+        stages.declared[name] = None
+        if stages.bases:
+            continue  # belongs to its stage: no FROM can use it
+        if name in stages.given:
+            stages.arguments[name] = stages.given[name]
+        elif has_default:
             expanded = _expand(value.strip("\"'"), stages, command.start_line)
             stages.arguments[name] = expanded if expanded is not None else ""
         else:
@@ -268,39 +277,6 @@ def _check_remote(command: Any, stages: _Stages) -> None:
             )
 
 
-def platform_arguments(platform: str) -> dict[str, str]:
-    """``TARGETARCH`` and the others that docker sets, for a conda platform."""
-    found = oci_platform(platform)
-    if found is None:
-        return {}
-    text = f"{found.os}/{found.architecture}" + (f"/{found.variant}" if found.variant else "")
-    values = dict(
-        zip(_PLATFORM_NAMES, (text, found.os, found.architecture, found.variant), strict=True)
-    )
-    return {f"{side}{name}": v for side in ("TARGET", "BUILD") for name, v in values.items()}
-
-
-def platform_of(text: str) -> Platform | None:
-    """``linux/arm64/v8`` as a value; None when it is none."""
-    parts = text.lower().split("/")
-    if len(parts) not in (2, 3) or not all(parts):
-        return None
-    return Platform(*parts)
-
-
-def image_for(image: NamedImage, platform: str) -> tuple[str, str]:
-    """The text and the reference of an image on a platform; BadReferenceError when it is none."""
-    return named_text(image.text, platform), image.reference or str(
-        parse_registry_reference(named_text(image.text, platform))
-    )
-
-
-def named_text(text: str, platform: str) -> str:
-    """The text after the platform's arguments were put in."""
-    values = platform_arguments(platform)
-    return _VARIABLE.sub(lambda m: values.get(m[1] or m[2] or "", m[0]), text)
-
-
 def _expand(text: str, stages: _Stages, line: int) -> str | None:
     """``text`` with arguments put in; the platform's stay. None after a problem."""
     wrong: list[str] = []
@@ -309,7 +285,7 @@ def _expand(text: str, stages: _Stages, line: int) -> str | None:
         name = match[1] or match[2]
         if name is None:
             return "$"
-        if name not in stages.arguments and _is_of_platform(name):
+        if name not in stages.arguments and is_of_platform(name):
             return "${" + name + "}"
         known = stages.arguments.get(name, "")
         operator, word = match[3] or "", match[4] or ""
@@ -321,7 +297,7 @@ def _expand(text: str, stages: _Stages, line: int) -> str | None:
             wrong.append(name)
         return known
 
-    expanded = _VARIABLE.sub(value, text.strip("\"'"))
+    expanded = VARIABLE.sub(value, text.strip("\"'"))
     for name in wrong:
         stages.error(
             "dockerfile-argument", f"the argument {name!r} has no value where FROM uses it", line,
@@ -329,16 +305,12 @@ def _expand(text: str, stages: _Stages, line: int) -> str | None:
         )  # fmt: skip
     if wrong:
         return None
-    rest = _VARIABLE.sub("", expanded)
+    rest = VARIABLE.sub("", expanded)
     if "$" in rest:
         stages.error("dockerfile-argument", f"{quoted(text)} cannot be read as docker reads it",
                      line, "write ${NAME} or ${NAME:-VALUE}")  # fmt: skip
         return None
     return expanded
-
-
-def _is_of_platform(name: str) -> bool:
-    return any(name == side + what for side in ("TARGET", "BUILD") for what in _PLATFORM_NAMES)
 
 
 def step_images(instruction: str) -> Iterator[str]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from dataclasses import replace
 from typing import Final, Literal
 
-from envgraph.errors import EnvgraphError
 from envgraph.model import names
 from envgraph.model.reference import BadReferenceError, LocalReference, parse_reference
 from envgraph.model.spec import (
-    BuildSpec,
     CondaSpec,
     EnvironmentSpec,
     InferenceConfig,
     Route,
 )
 from envgraph.spec import paths
+from envgraph.spec.build_section import read_build
 from envgraph.spec.conda_file import parse_conda
 from envgraph.spec.docker_steps import read_steps
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
@@ -36,10 +33,8 @@ KNOWN: Final = READ_ONLY | frozenset(
 )  # fmt: skip
 ROUTES: Final = ("liveness_route", "readiness_route", "scoring_route")
 ROUTE: Final = frozenset({"port", "path"})
-BUILD: Final = frozenset({"path", "dockerfile_path"})
 AUTO_DELETE: Final = frozenset({"condition", "value"})
 OS_TYPES: Final = ("linux", "windows")
-_REMOTE: Final = re.compile(r"(?i)(https?|git|ssh)://|git@|git\+")
 
 
 def parse_environment(
@@ -81,7 +76,7 @@ class _EnvironmentReader:
     def read(self, root: MapNode) -> EnvironmentSpec:
         self.reading.check_keys(root, KNOWN, self.file, "an environment")
         image, image_path = self.image(root)
-        build = self.build(root)
+        build = read_build(root, self.reading, self.file, self.folder)
         conda = self.conda(root)
         self.check_shape(root)
         self.check_ignored(root)
@@ -155,78 +150,6 @@ class _EnvironmentReader:
             self.reading.note_input(path)
             return str(reference), path
         return str(reference), None
-
-    def build(self, root: MapNode) -> BuildSpec | None:
-        node = self.reading.mapping(root.get("build"), self.file, "build")
-        if node is None:
-            return None
-        self.reading.check_keys(node, BUILD, self.file, "build")
-        path = self.reading.text(node, "path", self.file)
-        dockerfile = self.reading.text(node, "dockerfile_path", self.file) or "Dockerfile"
-        if path is None:
-            if node.get("path") is None:
-                self.error("no-build-path", "build needs a path", node, "add `path: context`")
-            return None
-        source = place(self.file, node.get("path"))
-        if is_unfilled(path + dockerfile):
-            return BuildSpec(path, dockerfile, None, source)
-        if _REMOTE.match(path):
-            self.problems.warn(
-                "remote-context", f"the build context {quoted(path)} is not on this machine",
-                source, hint="it can be built only by a builder that reads it there",
-            )  # fmt: skip
-            return BuildSpec(path, dockerfile, None, source)
-        return self.local_context(path, dockerfile, node)
-
-    def local_context(self, path: str, dockerfile: str, node: MapNode) -> BuildSpec | None:
-        from envgraph.spec.tree import context_tree
-
-        source = place(self.file, node.get("path"))
-        folder = paths.joined(self.folder, path)
-        dockerfile = os.path.normpath(dockerfile)
-        self.reading.note_input(folder)
-        if paths.is_absolute(dockerfile) or dockerfile.startswith(".."):
-            self.error("dockerfile-outside", f"the Dockerfile {quoted(dockerfile)} is outside of "
-                       "the context", node.get("dockerfile_path"))  # fmt: skip
-            return None
-        try:
-            tree = context_tree(folder, dockerfile)
-        except EnvgraphError as error:
-            self.problems.take(error, source)
-            return None
-        for path_read in tree.inputs():
-            self.reading.note_input(path_read)
-        if not any(e.path == dockerfile and e.kind != "folder" for e in tree.entries):
-            self.error(
-                "missing-dockerfile", f"there is no {dockerfile} in {path}",
-                node.get("dockerfile_path") or node.get("path"),
-            )  # fmt: skip
-            return BuildSpec(path, dockerfile, tree.digest, source, folder=paths.absolute(folder))
-        return self.dockerfile(
-            BuildSpec(path, dockerfile, tree.digest, source, folder=paths.absolute(folder)), folder
-        )
-
-    def dockerfile(self, build: BuildSpec, folder: str) -> BuildSpec:
-        """The same with what its Dockerfile names."""
-        from envgraph.spec.dockerfile import read_dockerfile
-
-        file = paths.joined(folder, build.dockerfile_path)
-        data = self.reading.read(file, build.source, "build.dockerfile_path")
-        if data is None:
-            return build
-        problems = Problems()
-        try:
-            facts = read_dockerfile(data, file, problems)
-        except EnvgraphError as error:
-            self.problems.take(error, build.source)
-            return build
-        for found in problems.result():
-            self.problems.add(found.code, found.summary, found.source, hint=found.hint,
-                              detail=found.detail, severity=found.severity)  # fmt: skip
-        if facts is None:
-            return build
-        return replace(build, images=facts.images, base=facts.base, secrets=facts.secrets,
-                       platforms=facts.platforms)  # fmt: skip
 
     def conda(self, root: MapNode) -> CondaSpec | None:
         node = root.get("conda_file")

@@ -150,19 +150,23 @@ def _clean(parts: Sequence[str]) -> list[str]:
 
 
 def _read_rules(path: Path, make: Callable[[Sequence[str]], IgnoreRules]) -> IgnoreRules:
+    return _rules_of(read_file(path, IGNORE_LIMIT), str(path), make)
+
+
+def _rules_of(data: bytes, file: str, make: Callable[[Sequence[str]], IgnoreRules]) -> IgnoreRules:
     from envgraph.spec.problems import Problems
 
     problems = Problems()
-    text = decode(read_file(path, IGNORE_LIMIT), str(path), problems)
+    text = decode(data, file, problems)
     if text is None:
         raise InputError(problems.result())
     try:
         return make(text.splitlines())
     except (ValueError, re.error) as error:
         raise InputError(
-            f"{path.name} holds a pattern that is none: {error}",
+            f"{file.rpartition('/')[2]} holds a pattern that is none: {error}",
             code="ignore-file",
-            source=SourceLocation(str(path)),
+            source=SourceLocation(file),
         ) from None
 
 
@@ -186,6 +190,23 @@ def context_rules(folder: Path, dockerfile: str) -> list[IgnoreRules]:
     for name in files[2:]:
         if paths.exists(f"{folder}/{name}"):
             rules.append(_read_rules(folder / name, docker_rules))
+            break
+    return rules
+
+
+def fetched_rules(
+    read: Callable[[str], bytes | None], dockerfile: str, where: str
+) -> list[IgnoreRules]:
+    """The rules of a context that came from an address: docker's own alone.
+
+    Nothing is uploaded from a folder, so ``.amlignore`` and ``.gitignore`` have no part in
+    it. ``read`` gives a file of the context, or None; ``where`` is what messages call it.
+    """
+    rules: list[IgnoreRules] = [NamedFolders()]
+    for name in context_rule_files(dockerfile)[2:]:
+        data = read(name)
+        if data is not None:
+            rules.append(_rules_of(data[: IGNORE_LIMIT + 1], f"{where}{name}", docker_rules))
             break
     return rules
 

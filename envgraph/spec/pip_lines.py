@@ -8,7 +8,7 @@ from typing import Final, Literal
 from urllib.parse import unquote
 
 from envgraph.errors import EnvgraphError, InputError, SourceLocation
-from envgraph.model.addresses import has_credentials
+from envgraph.model.addresses import address_problem, has_credentials
 from envgraph.model.spec import PipLine
 from envgraph.spec import paths
 from envgraph.spec.problems import nearest, quoted
@@ -118,6 +118,9 @@ class PipReader:
                 "index-credentials", f"{name} {quoted(value)} carries credentials", source,
                 hint="write ${VARIABLE}, or keep them in netrc; they enter no lock and no hash",
             )  # fmt: skip
+        if why := address_problem(value):
+            self._error("pip-option", f"{name} {quoted(value)}: {why}", source)
+            return
         self.lines.append(PipLine("option", f"{name} {value}", source=source))
 
     def _include(
@@ -213,6 +216,10 @@ class PipReader:
                 "index-credentials", f"{quoted(text)} carries credentials", source,
                 hint="write ${VARIABLE}, or keep them in netrc; they enter no lock and no hash",
             )  # fmt: skip
+        found = re.search(r"\S+://\S*", text)
+        if found and (why := address_problem(found[0])):
+            self._error("pip-requirement", f"{quoted(found[0])} is no address: {why}", source)
+            return
         collapsed = " ".join(text.split())
         self.lines.append(
             PipLine("url", collapsed, editable=editable, source=source, hashes=hashes)

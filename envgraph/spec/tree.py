@@ -35,7 +35,8 @@ from envgraph_store.digest import Digest
 MAX_ENTRIES: Final = 1_000_000
 MAX_DEPTH: Final = 200
 _PIECE: Final = 1 << 20
-_HEADER: Final = b"envgraph.tree/1\n"
+HEADER: Final = b"envgraph.tree/1\n"
+"""How the text of a tree begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Tree:
 def tree_digest(entries: Sequence[TreeEntry]) -> Digest:
     """The digest of a listing, whatever its order."""
     records = sorted((os.fsencode(entry.path), entry.record()) for entry in entries)
-    return Digest.of(_HEADER + b"".join(record for _, record in records))
+    return Digest.of(HEADER + b"".join(record for _, record in records))
 
 
 def file_digest(path: str | Path) -> Digest:
@@ -234,7 +235,7 @@ def _lstat(root: Path, path: str) -> os.stat_result:
 def _entry(root: Path, path: str, status: os.stat_result, memo: FolderMemo) -> TreeEntry:
     if stat.S_ISLNK(status.st_mode):
         target = os.fspath((root / path).readlink())
-        if _leads_out(path, target):
+        if leads_out(path, target):
             raise InputError(
                 f"the link {path!a} leads out of the folder, to {target!a}",
                 code="link-escape",
@@ -254,7 +255,8 @@ def _entry(root: Path, path: str, status: os.stat_result, memo: FolderMemo) -> T
     return TreeEntry("file", path, bool(status.st_mode & stat.S_IXUSR), digest, "", size)
 
 
-def _leads_out(path: str, target: str) -> bool:
+def leads_out(path: str, target: str) -> bool:
+    """Whether a link at ``path`` points out of the tree."""
     if target.startswith("/"):
         return True
     joined = paths.joined(paths.folder_of(path), target)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from envgraph.errors import Diagnostic, SourceLocation
+from envgraph.model.addresses import address_problem
 from envgraph.model.config import (
     DEFAULT_VIRTUAL_PACKAGES,
     ImageOptions,
@@ -23,6 +24,9 @@ from envgraph.spec.reading import Reading
 
 FILE_NAME: Final = "envgraph.yaml"
 DEFAULT_NAME: Final = "default"
+TRUST_STEPS: Final = "trust_steps"
+"""An option of registries that is the host's and not the plugin's."""
+
 KNOWN: Final = frozenset(
     {
         "workspace", "id", "environments", "platforms", "virtual_packages", "registry",
@@ -147,6 +151,8 @@ class _Reader:
         for item in items:
             if not isinstance(item, ScalarNode) or item.is_null or not item.value.strip():
                 self.error("type", f"{key} must be a list of text", item)
+            elif why := address_problem(item.value.strip()):
+                self.error("address", f"{key}: {quoted(item.value)} is no address: {why}", item)
             else:
                 found.append(item.value.strip())
         return tuple(found)
@@ -200,7 +206,13 @@ class _Reader:
             self.error("no-type", f"{what} needs a type", mapping, "for example `type: oci`")
             return None
         options = {key.value: self.value(item) for key, item in mapping if key.value != "type"}
-        return Provider(kind, options)
+        trusts = True
+        if what == "registry" or what.startswith("registries."):
+            trusts = options.pop(TRUST_STEPS, True)
+            if type(trusts) is not bool:
+                self.error("type", f"{what}.{TRUST_STEPS} must be true or false",
+                           mapping.get(TRUST_STEPS))  # fmt: skip
+        return Provider(kind, options, trusts is not False)
 
     def providers(self, doc: MapNode, key: str) -> dict[str, Provider]:
         mapping = self.reading.mapping(doc.get(key), self.file, key)
@@ -255,6 +267,8 @@ class _Reader:
             text = node.value.strip()
             if "://" not in text and not text.startswith("$"):
                 text = paths.joined(self.root, paths.home(text))
+            elif why := address_problem(text):
+                self.error("channel", f"channels.{name}: {quoted(text)} is no address: {why}", node)
             found[name] = text
         return found
 

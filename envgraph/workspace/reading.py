@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from envgraph.refresh.drift import DriftReport
     from envgraph.refresh.garbage import RegistryGarbage, UnneededImage
     from envgraph.refresh.pushmemo import PushMemo
+    from envgraph.refresh.stepgarbage import UnneededSteps
     from envgraph_store import Digest
 
 
@@ -236,11 +237,16 @@ class Reading(Parts):
             mapper=ParallelMap(DEFAULT_PARALLELISM),
         )
 
-    def delete_from_registry(self, image: UnneededImage) -> None:
-        """Delete one image that :meth:`registry_garbage` found."""
-        from envgraph.refresh.garbage import delete_image
+    def delete_from_registry(self, found: UnneededImage | UnneededSteps) -> None:
+        """Delete one image, or one result of steps, that :meth:`registry_garbage` found."""
+        from envgraph.refresh.garbage import delete_image, delete_steps
+        from envgraph.refresh.stepgarbage import UnneededSteps
 
-        delete_image(self.remotes.named("registry"), image, self._push_memo())
+        remote = self.remotes.named("registry")
+        if isinstance(found, UnneededSteps):
+            delete_steps(remote, found)
+        else:
+            delete_image(remote, found, self._push_memo())
 
     def _push_memo(self) -> PushMemo | None:
         from envgraph.refresh.pushmemo import PushMemo

@@ -219,11 +219,13 @@ class Workspace(Reading):
         *,
         update: Sequence[str] = (),
         update_base: bool = False,
+        update_context: bool = False,
         check: bool = False,
     ) -> LockReport:
         """Write (or with ``check`` only compare) the lockfiles of the environments.
 
-        ``update`` moves these packages, ``update_base`` the bases; all else stays.
+        ``update`` moves these packages, ``update_base`` the bases, ``update_context`` build
+        contexts at an address; all else stays.
         """
         from envgraph.apply.locking import lock_environments
         from envgraph.refresh.desired import load_specs
@@ -237,6 +239,7 @@ class Workspace(Reading):
                 loaded,
                 update=frozenset(update),
                 update_base=update_base,
+                update_context=update_context,
                 check=check,
                 offline=self.offline,
                 now=self._now(),

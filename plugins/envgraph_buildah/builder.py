@@ -42,6 +42,8 @@ _STATUS: Final = re.compile(r"exit status (\d+)\s*\Z")
 _NOISE: Final = re.compile(r"subprocess exited with status \d+|Error: building at STEP .*")
 _HEREDOC: Final = re.compile(r"(?im)^\s*(?:RUN|COPY|ADD)\b[^\n]*<<-?[\"']?[A-Za-z_]")
 _FROM_ARGUMENT: Final = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S*\$\S*)")
+_DECLARES: Final = re.compile(rb"(?im)^\s*ARG\s")
+"""buildah's cache compares `ENV A=$B` as text: what an argument is does not count in it."""
 _ARGUMENT: Final = re.compile(r"\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
 _NO_IDS: Final = "error setting supplemental groups"
 """What buildah says of a user without ids in ``/etc/subgid``; it ends with code 1 then."""
@@ -206,9 +208,9 @@ class BuildahBuilder:
             "--ignorefile", str(folder / "ignore"), "--iidfile", str(folder / "ids"),
             "--file", str(folder / "Dockerfile"),
         ]  # fmt: skip
-        if isinstance(request.recipe, Steps):
+        if isinstance(request.recipe, Steps) or _DECLARES.search(request.recipe.data):
             words.append("--no-cache")
-        elif request.recipe.target:
+        if isinstance(request.recipe, Dockerfile) and request.recipe.target:
             words += ["--target", request.recipe.target]
         for text, image in _by_every_text(request.recipe, images).items():
             words += ["--build-context", f"{text}=container-image://{image.identity}"]

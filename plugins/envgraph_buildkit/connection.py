@@ -34,7 +34,7 @@ _UNLIMITED: Final = [
     ("grpc.max_send_message_length", -1),
     # a machine that vanishes closes no connection
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 60_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 

@@ -67,9 +67,7 @@ def unreachable(endpoint: Endpoint, reason: str) -> BuilderError:
     return BuilderError(
         f"no BuildKit answers at {endpoint.address}",
         code="builder-down",
-        detail=reason
-        if endpoint.why == SETTING
-        else f"The address is from {endpoint.why}. {reason}",
+        detail=f"{whence}{reason}",
         hint=hint,
         retryable=True,
     )

@@ -63,7 +63,7 @@ class Actions:
 
     def load(self, file_name: str) -> dict[str, Any]:
         """The whole document of a record file; raise FileNotFoundError or RecordCorrupt."""
-        return records.load(file_name, self._folders["actions"], self.where(file_name))
+        return records.load(file_name, self._folders["actions"], lambda: self.where(file_name))
 
     def where(self, file_name: str) -> Path:
         """The path of a record file, for messages."""

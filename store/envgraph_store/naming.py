@@ -15,6 +15,11 @@ from typing import Final
 
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789._-")
 _LONGEST: Final = 180
+_ESCAPED: Final = tuple(chr(b) if b in _PLAIN else f"%{b:02x}" for b in range(256))
+"""What each byte becomes."""
+
+HASHED: Final = "~"
+"""How the file names of names begin that were too long."""
 
 
 def escape(name: str) -> str:
@@ -22,17 +27,17 @@ def escape(name: str) -> str:
     raw = name.encode("utf-8", "surrogatepass")
     if not raw:
         raise ValueError("a name must not be empty")
-    text = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in raw)
+    text = "".join(map(_ESCAPED.__getitem__, raw))
     if text[0] == ".":
         text = "%2e" + text[1:]
     if len(text) > _LONGEST:
-        return "~" + hashlib.sha256(raw).hexdigest()
+        return HASHED + hashlib.sha256(raw).hexdigest()
     return text
 
 
 def unescape(file_name: str) -> str | None:
     """The name behind ``file_name``; None if it was too long to be kept there."""
-    if file_name.startswith("~"):
+    if file_name.startswith(HASHED):
         return None
     from urllib.parse import unquote_to_bytes
 

@@ -15,7 +15,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,8 +37,8 @@ def encode(document: Mapping[str, object]) -> bytes:
     return _HEAD + Digest.of(body).hex.encode() + b"\n" + body
 
 
-def decode(data: bytes, where: Path) -> dict[str, Any]:
-    """Read a record's file; raise :class:`RecordCorrupt`."""
+def decode(data: bytes, where: Callable[[], Path]) -> dict[str, Any]:
+    """Read a record's file; raise :class:`RecordCorrupt`, which names ``where()``."""
     head, _, body = data.partition(b"\n")
     if head != _HEAD + Digest.of(body).hex.encode():
         raise _corrupt(where, "its checksum is wrong")
@@ -51,8 +51,11 @@ def decode(data: bytes, where: Path) -> dict[str, Any]:
     return document
 
 
-def load(name: str, folder: int, where: Path) -> dict[str, Any]:
-    """Read the record file ``name``; raise FileNotFoundError or :class:`RecordCorrupt`."""
+def load(name: str, folder: int, where: Callable[[], Path]) -> dict[str, Any]:
+    """Read the record file ``name``; raise FileNotFoundError or :class:`RecordCorrupt`.
+
+    ``where`` says the path for messages, and is asked only then: a list reads thousands.
+    """
     try:
         fd, status = files.open_regular(name, folder)
         try:
@@ -68,7 +71,7 @@ def load(name: str, folder: int, where: Path) -> dict[str, Any]:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ELOOP):
             raise _corrupt(where, "it is not a regular file") from error
-        raise io_error(error, "read", where) from error
+        raise io_error(error, "read", where()) from error
     return decode(data, where)
 
 
@@ -83,8 +86,8 @@ def needs_of(document: Mapping[str, Any]) -> list[Digest]:
     return [Digest(text) for text in document.get("needs", ())]
 
 
-def _corrupt(where: Path, fault: str) -> RecordCorrupt:
+def _corrupt(where: Callable[[], Path], fault: str) -> RecordCorrupt:
     return RecordCorrupt(
-        f"the record {where} is damaged: {fault}",
+        f"the record {where()} is damaged: {fault}",
         hint="run 'envgraph store verify --repair'",
     )

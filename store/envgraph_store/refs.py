@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from envgraph_store import files, records
 from envgraph_store.errors import RecordCorrupt, RefConflict, StoreIOError, io_error
 from envgraph_store.layout import Folders
-from envgraph_store.naming import escape, unescape
+from envgraph_store.naming import HASHED, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,9 +49,9 @@ class RefReader:
     def list(self, prefix: str = "") -> dict[str, Ref]:
         """Every ref whose name starts with ``prefix``, sorted by name."""
         found: dict[str, Ref] = {}
+        beginnings = (escape(prefix), HASHED) if prefix else ("",)
         for folder_name in self.folder_names():
-            name = unescape(folder_name)
-            if name is not None and not name.startswith(prefix):
+            if not folder_name.startswith(beginnings):
                 continue
             generation, document = self.newest(folder_name)
             if document is None:
@@ -78,13 +78,15 @@ class RefReader:
 
     def load(self, folder_name: str, generation: int) -> dict[str, Any]:
         """The whole document of one generation; raise FileNotFoundError, RecordCorrupt."""
-        where = self.where(folder_name, generation)
         place = f"{folder_name}/{generation}"
-        document = records.load(place, self._folders["refs"], where)
+        document = records.load(
+            place, self._folders["refs"], lambda: self.where(folder_name, generation)
+        )
         good = isinstance(document.get("name"), str) and isinstance(
             document.get("value"), dict | None
         )
         if not good or escape(document["name"]) != folder_name:
+            where = self.where(folder_name, generation)
             raise RecordCorrupt(f"the ref {where} is not a ref of that name")
         return document
 

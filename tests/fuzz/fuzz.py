@@ -2,7 +2,9 @@
 
 ``make fuzz`` runs each for a while. Atheris is not among the tests' requirements, as it has no
 wheel for every Python: ``pip install atheris``. An input that breaks a target is written to
-``crash-…`` in the working folder; make it a case of test_fuzz.py.
+``crash-…`` in the working folder; make it a case of test_fuzz.py. The Dockerfile parser has Go
+inside, whose runtime and libFuzzer's signal handlers disturb each other: a "fatal error" of Go
+is theirs.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ BROKE = [
     ("headers", b"Mon, 1 Jan 0001 00:00:00 +2359"),
     ("conda", b"PK\x06\x07" + b"\xff" * 16 + b"PK\x05\x06" + bytes(4) + b"\xff" * 12 + bytes(2)),
     ("explicit", b"@EXPLICIT\nhttps://[x/conda-forge/linux-64/a-1-0.conda#sha256:" + b"0" * 64),
+    ("conda-lock", TARGETS["conda-lock"].seeds[0].replace(b"  manager: conda\n", b"")),
     ("requirements", b"a==1\n-c a\0b\n"),
     ("dockerfile", b"FROM a\n\\ \n"),
     ("ignores", b"[[a]\n[a--z]\n[a&&b]\n[^"),

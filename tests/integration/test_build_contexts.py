@@ -103,33 +103,97 @@ def test_two_contexts_of_one_tree_are_built_once(built: BuiltDesk, host: str) ->
     assert result["built"] == 1
 
 
+def move(folder: Path, host: str, name: str) -> str:
+    """Give a tag another image; its digest."""
+    make_base(folder, name="base")
+    index = json.loads((folder / "index.json").read_text())
+    entry: dict[str, Any] = index["manifests"][0]
+    manifest_path = folder / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
+    manifest = json.loads(manifest_path.read_text())
+    manifest["annotations"] = {"moved": folder.name}
+    data = json.dumps(manifest).encode()
+    digest = Digest.of(data)
+    (folder / "blobs" / "sha256" / digest.hex).write_bytes(data)
+    entry |= {"digest": str(digest), "size": len(data)}
+    (folder / "index.json").write_text(json.dumps(index))
+    push_base(folder, host, name)
+    return str(digest)
+
+
 def test_a_base_that_moves_is_followed_only_when_asked(
     built: BuiltDesk, host: str, tmp_path: Path
 ) -> None:
     desk = built.desk
     built.context("app", f"FROM {host}/python:1\nRUN echo > /x\n")
     desk.apply()
-    marked = tmp_path / "marked"
-    base = make_base(marked, name="base")
-    index = json.loads((marked / "index.json").read_text())
-    entry: dict[str, Any] = index["manifests"][0]
-    manifest_path = marked / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
-    manifest = json.loads(manifest_path.read_text())
-    manifest["annotations"] = {"moved": "yes"}
-    data = json.dumps(manifest).encode()
-    digest = Digest.of(data)
-    (marked / "blobs" / "sha256" / digest.hex).write_bytes(data)
-    entry |= {"digest": str(digest), "size": len(data)}
-    (marked / "index.json").write_text(json.dumps(index))
-    push_base(marked, host, "python")
-    assert str(digest) != base.manifest
+    digest = move(tmp_path / "marked", host, "python")
     assert not desk.plan()["changes"]
     drift = desk.run("drift", "--json").json
     assert [f["code"] for f in drift["findings"]] == ["base-moved"]
     built.settings(base_images="follow")
     followed = desk.plan()
-    assert followed["environments"][0]["base"]["digest"] == str(digest)
+    assert followed["environments"][0]["base"]["digest"] == digest
     assert [s["action"] for s in followed["steps"] if s["kind"] == "build-context"] == ["build"]
+
+
+def test_ask_names_the_images_that_moved_and_no_others(
+    built: BuiltDesk, host: str, tmp_path: Path
+) -> None:
+    desk = built.desk
+    built.settings(base_images="ask")
+    text = f"FROM {host}/tools:1 AS m\nRUN echo > /x\nFROM {host}/python:1\nCOPY --from=m /x /\n"
+    built.context("app", text)
+    desk.apply()
+    assert [d for d in desk.plan()["diagnostics"] if d["code"] == "base-moved"] == []
+    digest = move(tmp_path / "marked", host, "tools")
+    plan = desk.plan()
+    assert not plan["changes"]
+    [remark] = [d for d in plan["diagnostics"] if d["code"] == "base-moved"]
+    assert f"{host}/tools:1 has moved from" in remark["summary"]
+    assert f"{host}/python" not in remark["summary"]
+    assert "packages" not in remark["hint"]
+    assert plan["environments"][0]["base"]["available"] is None
+    assert not desk.apply("--json")["built"]  # nobody said yes
+    before = desk.lockfile("app").read_text()
+
+    desk.ok("plan", "--follow-base", "--out", "saved.plan")
+    followed = desk.plan("--follow-base")
+    [pulled] = [s for s in followed["steps"] if s["action"] == "pull"]
+    assert pulled["reason"].startswith("moved: ")
+    [lock] = [s for s in followed["steps"] if s["action"] == "resolve"]
+    assert f"{host}/tools:1" in lock["reason"]
+    assert lock["reason"].count("→") == 1
+    desk.ok("apply", "saved.plan", "--auto-approve")
+    assert digest in desk.lockfile("app").read_text()
+    assert digest not in before
+    assert not desk.plan()["changes"]
+    assert [d for d in desk.plan()["diagnostics"] if d["code"] == "base-moved"] == []
+    diff = desk.ok("diff", "app:1", "app:2", "--json").json
+    assert [item["name"] for item in diff["images"]] == [f"{host}/tools:1"]
+
+    move(tmp_path / "again", host, "tools")
+    move(tmp_path / "python", host, "python")
+    [remark] = [d for d in desk.plan()["diagnostics"] if d["code"] == "base-moved"]
+    assert remark["summary"].count("has moved") == 2
+    [entry] = desk.ok("lock", "--update-base", "--json").json["locks"]
+    assert {item["reference"] for item in entry["bases"]} == {
+        f"{host}/tools:1", f"{host}/python:1",
+    }  # fmt: skip
+
+
+def test_an_argument_in_from_says_which_image_is_meant(built: BuiltDesk, host: str) -> None:
+    desk = built.desk
+    built.context("app", f"ARG NAME=nothing\nFROM {host}/$NAME:1\nENV A=b\n")
+    file = desk.folder / "environments" / "app.yml"
+    document = json.loads(file.read_text())
+    document["build"]["args"] = {"NAME": "tools"}
+    file.write_text(json.dumps(document))
+    desk.apply()
+    assert desk.ok("show", "app", "--json").json["base"]["reference"] == f"{host}/tools:1"
+    assert "app" in json.dumps(desk.ok("impact", f"{host}/tools:1", "--json").json)
+    document["build"]["args"] = {"NAME": "python"}
+    file.write_text(json.dumps(document))
+    assert desk.plan()["environments"][0]["base"]["reference"] == f"{host}/python:1"
 
 
 def test_a_failed_instruction_is_shown_with_its_line(built: BuiltDesk, host: str) -> None:
@@ -151,16 +215,6 @@ def test_an_image_that_does_not_exist_is_named_with_its_line(built: BuiltDesk, h
     errors = [d for d in answer.json["diagnostics"] if d["severity"] == "error"]
     assert f"{host}/nothing has no tag" in errors[0]["summary"]
     assert errors[0]["source"]["line"] == 2
-
-
-def test_a_context_that_is_elsewhere_is_refused_by_name(built: BuiltDesk) -> None:
-    path = built.desk.folder / "environments" / "far.yml"
-    for address in ("https://h.example/x.git#main", "git@h.example:x.git", "git+ssh://h.example/x"):
-        path.write_text(json.dumps({"name": "far", "build": {"path": address}}))
-        answer = built.desk.run("plan", "--json", "--offline")
-        errors = [d for d in answer.json["diagnostics"] if d["severity"] == "error"]
-        assert [d["code"] for d in errors] == ["remote-context"], address
-        assert "clone" in errors[0]["hint"]
 
 
 def test_a_foreign_frontend_is_never_run(built: BuiltDesk) -> None:

@@ -201,27 +201,6 @@ def test_a_step_that_takes_too_long_is_ended(built: BuiltDesk) -> None:
     assert not [words for words in left if b"54321" in words]
 
 
-def test_what_a_registry_has_of_steps_is_built_here(built: BuiltDesk, tmp_path: Path) -> None:
-    """It is pushed like any image; another store builds it, and says that it is not pulled."""
-    desk = built.desk
-    own = {"type": "dirs", "path": "../registry"}
-    built.settings(registry=own, registries={"shared": {"type": "dirs", "path": "../shared"}})
-    built.steps("train", "RUN echo hi > /made.txt")
-    desk.apply()
-    first, _ = built.image("train")
-    assert not desk.plan()["changes"]
-    desk.ok("share", "train", "--to", "shared", "--claim")
-    desk.store = tmp_path / "other-store"
-    plan = desk.plan()
-    assert plan["environments"][0]["image"] is None
-    assert [s["action"] for s in plan["steps"] if s["kind"] == "docker-step"] == ["build"]
-    answer = desk.run("pull", "train", "--from", "shared", "--json")
-    assert answer.code == 1
-    assert answer.errors() == ["pull-built"]
-    desk.apply()
-    assert built.image("train")[0] == first
-
-
 def test_the_image_runs_and_travels(built: BuiltDesk, tmp_path: Path) -> None:
     built.steps("train", "RUN echo hi > /made.txt && rm /etc/hosts", "ENV SHADE=blue")
     built.desk.apply()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,9 @@ mkdir -p "$6/conda-meta"
 [ "$(head -n 1 "$8")" = "@EXPLICIT" ]
 tail -n +2 "$8" | while read -r line; do
   name="${line%%#*}"; name="${name##*/}"
-  cp "/archives/$name" "$MAMBA_ROOT_PREFIX/pkgs/$name"
+  folder="$MAMBA_ROOT_PREFIX/pkgs$(cat /nested)"
+  mkdir -p "$folder/${name%.conda}/info"
+  cp "/archives/$name" "$folder/$name"
   echo "$line" > "$6/conda-meta/$name.json"
 done
 """
@@ -75,8 +78,9 @@ class Builder:
         )  # fmt: skip
 
 
-@pytest.fixture
-def builder(tmp_path: Path) -> Builder:
+@pytest.fixture(params=["", "/https/example.com/c/noarch"], ids=["until 2.5", "since 2.6"])
+def builder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Builder]:
+    """With an installer that keeps archives as micromamba of that version does."""
     require_root()
     made = Builder(tmp_path)
     context = tmp_path / "installer"
@@ -84,11 +88,13 @@ def builder(tmp_path: Path) -> Builder:
     shutil.copy(require_tool("busybox"), context / "busybox")
     (context / "micromamba").write_text(STAND_IN)
     (context / "micromamba").chmod(0o755)
+    (context / "nested").write_text(request.param)
     for name in ("one", "two"):
         (context / "archives" / f"{name}-1.0-0.conda").write_text(name)
     done = made.build(
         "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/busybox\n"
-        "COPY micromamba /bin/micromamba\nCOPY archives /archives\nENV PATH=/bin\n"
+        "COPY micromamba /bin/micromamba\n"
+        "COPY nested /nested\nCOPY archives /archives\nENV PATH=/bin\n"
         'RUN ["/bin/busybox", "--install", "-s", "/bin"]\nRUN mkdir -p /tmp\n',
         context, "localhost/installer",
     )  # fmt: skip
@@ -126,6 +132,28 @@ def test_a_wrong_archive_fails_the_build(builder: Builder, tmp_path: Path) -> No
     done = builder.build(text, tmp_path / "context", "localhost/out")
     assert done.returncode != 0
     assert "two-1.0-0.conda: FAILED" in done.stdout + done.stderr
+
+
+def test_an_archive_that_is_nowhere_fails_the_build(builder: Builder, tmp_path: Path) -> None:
+    text = dockerfile(lock(conda("one"), conda("two")), "train:1", {}).text
+    text = text.replace(
+        "    && cd ", "    && find /tmp/envgraph/pkgs -name 'one*.conda' -exec rm {} + && cd "
+    )
+    done = builder.build(text, tmp_path / "context", "localhost/out")
+    assert done.returncode != 0
+    assert "one-1.0-0.conda: FAILED" in done.stdout + done.stderr
+
+
+def test_the_right_archive_beside_a_wrong_one_is_not_enough(
+    builder: Builder, tmp_path: Path
+) -> None:
+    text = dockerfile(lock(conda("one"), conda("two")), "train:1", {}).text
+    wrong = "mkdir -p /tmp/envgraph/pkgs/x && echo bad > /tmp/envgraph/pkgs/x/one-1.0-0.conda"
+    done = builder.build(
+        text.replace("    && cd ", f"    && {wrong} && cd "), tmp_path / "context", "localhost/out"
+    )
+    assert done.returncode != 0
+    assert "one-1.0-0.conda: FAILED" in done.stdout + done.stderr
 
 
 def test_no_instruction_is_too_long_for_the_kernel() -> None:

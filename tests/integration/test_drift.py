@@ -48,7 +48,7 @@ def test_nothing_moved(desk: Desk) -> None:
     assert answer.out == "1 environment and 2 packages checked: nothing moved.\n"
     document = desk.ok("drift", "--json").json
     assert document["findings"] == document["skipped"] == []
-    assert document["checked"] == {"environments": 1, "bases": 0, "packages": 2}
+    assert document["checked"] == {"environments": 1, "bases": 0, "contexts": 0, "packages": 2}
 
 
 def test_newer_releases_are_counted_and_nested_ones_summed(desk: Desk, channel: Path) -> None:

@@ -65,6 +65,7 @@ def test_an_inline_environment_is_anonymous(machine: Machine) -> None:
         assert str(record.definition) == f"sha256:{version}"
         assert record.anonymous
         assert workspace.find(f"{record.environment}:{version[:12]}") == record
+        assert workspace.find(record.environment) == record
         assert workspace.store.verify().bad == ()
 
 

@@ -141,7 +141,7 @@ def test_reasons_and_hints(high: ChannelMaker, low: ChannelMaker, locker: Locker
         "nothing-like-it": "no package nothing-like-it for linux-64",
         "something-else": "is a channel missing?",
         "needs_two": "did you mean needs-two?",
-        "foo >=7": "",
+        "foo >=7": "high has foo in 1.0",
     }
     for asked, hint in cases.items():
         with pytest.raises(ResolveError) as caught:

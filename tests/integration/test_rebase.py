@@ -110,7 +110,7 @@ def test_what_stands_on_a_base_is_found(desk: Desk, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "code"),
     [
-        ("docker_steps: [RUN true]\n", "rebase-steps"),
+        ("docker_steps: [RUN true]\n", "rebase-pending"),
         ("environment_variables: {A: b}\n", "rebase-pending"),
         ("version: '1'\n", "version-taken"),
     ],
@@ -131,7 +131,7 @@ def test_one_that_is_refused_stops_no_other(desk: Desk, tmp_path: Path) -> None:
         file.write("tags: {a: b}\ndocker_steps: [RUN true]\n")
     put_base(tmp_path / "base", "patch")
     answer = desk.run("rebase", "--all", "-y", "--json")
-    assert (answer.code, answer.errors()) == (1, ["rebase-steps"])
+    assert (answer.code, answer.errors()) == (1, ["rebase-pending"])
     assert [e["name"] for e in answer.json["environments"]] == ["train"]
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from envgraph.errors import NotFoundError
+from envgraph.registry.names import STEPS_REPOSITORY
 from tests.desk import Desk
 from tests.exchange import Machine, good
 from tests.registries import RunningRegistry, docker_registry
 from tests.services import Channel
+from tests.stepped import steps, with_builder
 
 
 @pytest.fixture
@@ -101,6 +103,53 @@ def test_a_deletion_that_broke_off_is_finished_the_next_time(
         assert (left.size, left.reason) == (None, "only its record is left")
         workspace.delete_from_registry(left)
         assert workspace.registry_garbage(grace_days=0).unneeded == ()
+
+
+def test_results_of_steps_go_with_the_last_image_that_begins_with_them(
+    first: Machine, tmp_path: Path
+) -> None:
+    other = Machine(
+        tmp_path / "other", first.channel, plugin=first.plugin, id="0743e000", name="other"
+    )
+    second = first.elsewhere(tmp_path / "second")
+    for machine in (second, other):
+        machine.settings(builder={"type": "copying"})
+        with_builder(machine)
+    steps(second, "extra", "ENV A=b", "COPY one.txt /one")
+    good(second.apply())
+    steps(other, "theirs", "ENV A=b")
+    good(other.apply())
+    steps(second, "lost", "ENV C=d")
+    good(second.apply())
+    shared = first.registry.contents[STEPS_REPOSITORY]
+    assert len(set(shared.tags.values())) == 2  # extra's (theirs begins alike) and lost's
+    with first.open() as workspace:
+        found = workspace.registry_garbage(grace_days=0)
+        assert {item.environment for item in found.unneeded} == {"extra", "lost"}
+        [artifact] = found.steps
+        assert len(artifact.tags) == 1
+        assert workspace.registry_garbage(grace_days=1).steps == ()
+        for item in (*found.unneeded, *found.steps):
+            workspace.delete_from_registry(item)
+        after = workspace.registry_garbage(grace_days=0)
+        assert (after.unneeded, after.steps) == ((), ())
+    assert set(shared.tags.values()).isdisjoint({artifact.artifact})
+    assert len(shared.tags) == 2
+
+
+def test_where_a_record_cannot_be_read_no_step_is_judged(first: Machine, tmp_path: Path) -> None:
+    second = first.elsewhere(tmp_path / "second")
+    second.settings(builder={"type": "copying"})
+    with_builder(second)
+    steps(second, "extra", "ENV A=b")
+    good(second.apply())
+    name = second.plan().environments[0].target.image_name
+    here = first.registry.contents[name]
+    with first.open() as workspace:
+        assert len(workspace.registry_garbage(grace_days=0).steps) == 1
+        here.tags["record-" + "0" * 64] = next(iter(here.tags.values()))
+        found = workspace.registry_garbage(grace_days=0)
+    assert (found.unknown, found.steps) == (1, ())
 
 
 # -- a real registry ---------------------------------------------------------

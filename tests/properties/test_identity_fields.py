@@ -15,12 +15,14 @@ from envgraph.model.canonical import CanonicalError, canonical_bytes, digest_of
 from envgraph.model.identity import (
     SolveContract,
     definition_digest,
+    definition_document,
     lock_identity,
     pin_key,
     runtime_digest,
 )
 from envgraph.model.locked import (
     BaseLayer,
+    ContextOrigin,
     LockedBase,
     LockedContext,
     LockedEnvironment,
@@ -84,6 +86,8 @@ EXPECTED: Mapping[str, set[str]] = {
     "build.secrets": set(),
     "build.platforms": set(),
     "build.folder": set(),
+    "build.arguments": {"definition"},
+    "build.proxies": set(),  # how a builder reaches others, not what it builds
     "conda.name": set(),
     "conda.channels": {"definition"},
     "conda.dependencies[0].text": {"definition"},
@@ -199,6 +203,13 @@ def test_the_address_of_a_remote_context_is_its_definition() -> None:
     assert definition_digest(one) != definition_digest(two)
 
 
+def test_arguments_enter_a_definition_only_where_there_are_any() -> None:
+    build = definition_document(EnvironmentSpec("n", build=BuildSpec("x", tree=A)))["build"]
+    assert set(build) == {"address", "dockerfile_path", "tree"}
+    given = EnvironmentSpec("n", build=BuildSpec("x", tree=A, arguments={"V": "1"}))
+    assert definition_document(given)["build"] == build | {"arguments": {"V": "1"}}
+
+
 PACKAGE = LockedPackage(
     "conda", "numpy", "2.1", "py_0", "linux-64", A, "conda-forge", "f", "u", 1, "m", 2, "python",
     ("d",), ("c",), 3, "MIT", "lib", False, True,
@@ -245,6 +256,9 @@ def test_a_lock_is_what_it_resolved_to(path: str, counts: bool) -> None:
             )
         }
         assert len(seen) == 5
+        origin = ContextOrigin("git", "https://h/r.git#main", "1" * 40, "refs/heads/main")
+        moved = LockedContext(A, "Dockerfile", origin=origin)
+        assert lock_identity(replace(LOCK, context=moved)) in seen  # bytes, not addresses
         return
     assert (lock_identity(with_change(LOCK, path)) != lock_identity(LOCK)) is counts
 

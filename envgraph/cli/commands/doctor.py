@@ -11,9 +11,10 @@ from envgraph.cli.views.console import Styled, wrap
 
 SIGNATURE: Final = Signature(
     notes=(
-        "Looks at this machine and at the store, opens no connection and changes nothing. Exit "
-        "code 1 when something is missing that envgraph cannot work without; what only some verbs "
-        "need is a remark.",
+        "Looks at this machine and at the store, asks every server of the builder that "
+        "envgraph.yaml names (opens no other connection, and none with --offline), and changes "
+        "nothing. Exit code 1 when something is missing that envgraph cannot work without; what "
+        "only some verbs need is a remark.",
     ),
 )
 

@@ -19,12 +19,14 @@ SIGNATURE: Final = Signature(
     flags=(
         Flag("--check", "write nothing; exit 1 if a lock is missing or stale"),
         Flag("--update-base", "take what the tag of the base image means now, keep the packages"),
+        Flag("--update-context", "take what the branch or address of a build context has now"),
         Flag("--update", "move these packages only, keep all others", "PKG", many="list"),
     ),
     notes=(
         "Lockfiles are locks/NAME.conda-lock.yml in the workspace folder, in conda-lock's format: "
         "commit them. What is pinned stays pinned, whatever the channel has by now; --update moves "
-        "the named packages and what they force to move; --update-base the base image.",
+        "the named packages and what they force to move; --update-base the base image; "
+        "--update-context the commit, or the archive, of a build context.",
     ),
     examples=(
         ("envgraph lock", "write what is missing"),
@@ -42,6 +44,7 @@ class Arguments:
     check: bool
     update: tuple[str, ...]
     update_base: bool = False
+    update_context: bool = False
 
 
 def read(values: Values) -> Arguments:
@@ -50,9 +53,11 @@ def read(values: Values) -> Arguments:
         name for word in values.texts("--update") for name in word.lower().split(",") if name
     )
     base = values.on("--update-base")
-    if (update or base) and values.on("--check"):
-        raise UsageError("--check writes nothing, so it excludes --update and --update-base")
-    return Arguments(values.words("FILE"), values.on("--check"), update, base)
+    context = values.on("--update-context")
+    if (update or base or context) and values.on("--check"):
+        raise UsageError("--check writes nothing, so it excludes --update, --update-base and"
+                         " --update-context")  # fmt: skip
+    return Arguments(values.words("FILE"), values.on("--check"), update, base, context)
 
 
 def run(arguments: Arguments, session: Session) -> int:
@@ -62,6 +67,7 @@ def run(arguments: Arguments, session: Session) -> int:
             session.paths(arguments.files),
             update=arguments.update,
             update_base=arguments.update_base,
+            update_context=arguments.update_context,
             check=arguments.check,
         )
         if not (arguments.files or report.entries):
@@ -95,9 +101,12 @@ def _show(report: LockReport, session: Session) -> None:
     width = max((len(entry.name) for entry in report.entries), default=0)
     for entry in report.entries:
         show(f"{entry.name:<{width}}  {entry.status:<9}  ", place(SourceLocation(str(entry.path))))
-        if entry.base is not None:
-            before, now = entry.base
+        for before, now in entry.moves:
             arrow = session.console.symbols.arrow
             show(f"  ~ base {now.reference} {before.short} {arrow} {now.short}")
+        if entry.context is not None:
+            old, new = entry.context
+            arrow = session.console.symbols.arrow
+            show(f"  ~ context {new.address} {old.short} {arrow} {new.short}")
         for line in change_lines(entry.changes, session.console.symbols.arrow, "  "):
             show(*line)

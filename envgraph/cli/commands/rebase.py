@@ -33,7 +33,8 @@ SIGNATURE: Final = Signature(
     notes=(
         "The packages stay, byte for byte: the image gets a new manifest and config, and a base in "
         "a registry is not downloaded. It is a new version with a new lock, and the next "
-        "`envgraph plan` has nothing to do.",
+        "`envgraph plan` has nothing to do. Docker steps run again on the new base, so they need a "
+        "builder; a build context says itself what it stands on.",
         "With --base the `image:` of each environment file is changed in place, and nothing else "
         "in it.",
     ),

@@ -65,6 +65,8 @@ Piece = str | Styled
 
 def width_of(text: str) -> int:
     """The columns that ``text`` takes on a terminal, once it is harmless."""
+    if text.isascii() and text.isprintable():
+        return len(text)
     text = harmless(text)
     if text.isascii():
         return len(text)

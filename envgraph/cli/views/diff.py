@@ -135,9 +135,13 @@ def _sections(found: VersionDiff | PictureDiff) -> Iterable[tuple[str, list[str]
     ):
         if lines:
             yield title, _lines(lines)
-    if found.build is not None:
-        yield "Build context", [_moved(found.build)]
+    if found.images:
+        yield "Images that steps or the Dockerfile name", [_moved(item) for item in found.images]
+    build = [_moved(item) for item in (found.build, found.context) if item is not None]
+    if build:
+        yield "Build context", build
     for title, moved in (
+        ("Build arguments", found.arguments),
         ("Environment variables", found.variables),
         ("Inference routes", found.routes),
     ):

@@ -71,6 +71,7 @@ def _sum(report: DriftReport) -> str:
     checked = report.checked
     parts = [many(checked["environments"], "environment")]
     parts += [many(checked["bases"], "base")] if checked["bases"] else []
+    parts += [many(checked["contexts"], "build context")] if checked["contexts"] else []
     parts.append(many(checked["packages"], "package"))
     looked = f"{listed(parts)} checked"
     allowed = len(report.findings) - len(report.open)

@@ -150,10 +150,13 @@ class PlanView:
 
     def _to_build(self, layers: Sequence[Step]) -> str:
         built = sum(1 for s in layers if s.action == "build")
-        pulled = sum(1 for s in layers if s.action == "pull")
+        pulled = [s for s in layers if s.action == "pull"]
+        bases = sum(1 for s in pulled if s.kind not in BUILT_KINDS)
         parts = [f"{many(built, 'layer')} to build"] if built else []
-        if pulled:
-            parts.append(f"{many(pulled, 'base image')} to pull")
+        if bases:
+            parts.append(f"{many(bases, 'base image')} to pull")
+        if len(pulled) > bases:
+            parts.append("results of steps to pull")
         total = plan_bytes(layers)
         return ", ".join(parts) + (f", {size(total)} of inputs:" if total else ":")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from envgraph.cli.views.console import Piece, Styled, pad, width_of
+from envgraph.cli.views.console import Piece, Styled, width_of
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _PLURALS: Final = {"is": "are", "has": "have", "this": "these"}
@@ -69,14 +69,14 @@ def table(
     if not everything:
         return []
     columns = max(len(row) for row in everything)
-    widths = [max((width_of(r[i]) for r in everything if i < len(r)), default=0)
-              for i in range(columns)]  # fmt: skip
+    taken = [[width_of(cell) for cell in row] for row in everything]
+    widths = [max((w[i] for w in taken if i < len(w)), default=0) for i in range(columns)]
     lines: list[list[Piece]] = []
     for number, row in enumerate(everything):
         cells = []
         for i, cell in enumerate(row):
-            space = " " * (widths[i] - width_of(cell))
-            cells.append(space + cell if i in right else pad(cell, widths[i]))
+            space = " " * (widths[i] - taken[number][i])
+            cells.append(space + cell if i in right else cell + space)
         text = (indent + gap.join(cells)).rstrip()
         lines.append([Styled(text, "bold")] if header and number == 0 else [text])
     return lines

@@ -43,6 +43,8 @@ def show_version(document: Mapping[str, Any], session: Session) -> None:
     row("image", str(document["image"]))
     row("", str(document["image_name"]))
     row("base", _base(document.get("base") or {}))
+    row("context", _context(document.get("context") or {}))
+    row("arguments", _pairs((document.get("context") or {}).get("arguments")))
     row("platforms", listed(_names(document.get("platforms")), 20))
     settings = document.get("runtime_settings") or {}
     row("variables", _pairs(settings.get("environment_variables")))
@@ -67,6 +69,11 @@ def _created(document: Mapping[str, Any]) -> str:
 def _base(base: Mapping[str, Any]) -> str:
     reference = str(base.get("reference") or "")
     return f"{reference} {base['digest']}" if base.get("digest") else reference
+
+
+def _context(context: Mapping[str, Any]) -> str:
+    origin = context.get("origin") or {}
+    return f"{origin['address']} {origin['pinned']}" if origin else str(context.get("tree") or "")
 
 
 def _pairs(values: object) -> str:
@@ -138,4 +145,6 @@ def _layers(layers: Sequence[Mapping[str, Any]], session: Session) -> None:
 
 def _package_names(layer: Mapping[str, Any]) -> list[str]:
     """The packages in a layer, or what else it is."""
-    return [str(p) for p in layer.get("packages") or (layer.get("kind") or "",)]
+    return [
+        str(p) for p in layer.get("packages") or (layer.get("step") or layer.get("kind") or "",)
+    ]

@@ -7,8 +7,19 @@ from typing import Final
 from envgraph.model.names import MAX_NAME
 from envgraph.spec import conda_file
 from envgraph.spec import environment_file as azure
+from envgraph.spec.build_arguments import NAME
+from envgraph.spec.build_section import BUILD
 from envgraph.spec.reading import PLATFORMS, READ_ONLY
-from envgraph.spec.schemas.fields import Schema, choice, mapping, or_null, record, some, text
+from envgraph.spec.schemas.fields import (
+    Schema,
+    choice,
+    mapping,
+    matching,
+    or_null,
+    record,
+    some,
+    text,
+)
 
 _PLATFORM: Final[Schema] = {"enum": sorted(PLATFORMS)}
 _ANY_TEXT: Final = or_null(text())
@@ -65,10 +76,18 @@ def _environment() -> Schema:
                 "anyOf": [{"type": "string"}, {"$ref": "#/definitions/conda"}],
             },
             "build": record(
-                azure.BUILD,
+                BUILD,
                 {
-                    "path": text("The folder, from this file's folder; or an address."),
+                    "path": text(
+                        "The folder, from this file's folder; a git repository "
+                        "(https://HOST/REPO.git#REF:FOLDER, git@HOST:REPO.git, git+https://…); "
+                        "or an archive (https://HOST/context.tar.gz). Addresses are pinned."
+                    ),
                     "dockerfile_path": text("From that folder.", default="Dockerfile"),
+                    "args": mapping(
+                        text(), "Values of the Dockerfile's ARG; no place for secrets.",
+                        {"pattern": matching(NAME)},
+                    ),
                 },
                 required=["path"],
                 description="A Docker build context, in place of an image.",

@@ -28,6 +28,7 @@ def schema() -> Schema:
     """All keys of envgraph.yaml."""
     default = WorkspaceConfig("", "", "")
     provider: Schema = {"$ref": "#/definitions/provider"}
+    registry: Schema = {"$ref": "#/definitions/registry"}
     found = record(
         reader.KNOWN,
         {
@@ -50,8 +51,8 @@ def schema() -> Schema:
                 "What to solve for, by platform; never what this machine happens to have.",
                 _PLATFORM,
             ),
-            "registry": described(provider, "Where images, locks and shared environments go."),
-            "registries": mapping(provider, "More registries, by name."),
+            "registry": described(registry, "Where images, locks and shared environments go."),
+            "registries": mapping(registry, "More registries, by name."),
             "builder": described(provider, "What runs docker steps and build contexts."),
             "compute": mapping(provider, "Compute targets by name; local always exists."),
             "base_images": choice(
@@ -76,6 +77,7 @@ def schema() -> Schema:
         },
         required=["workspace"],
     )  # fmt: skip
+    kind = text("The plugin's name; other keys are its options.")
     return {
         "title": "envgraph.yaml",
         "description": "A workspace of envgraph: where its environments are, what to solve for.",
@@ -84,8 +86,20 @@ def schema() -> Schema:
             "provider": {
                 "type": "object",
                 "required": ["type"],
-                "properties": {"type": text("The plugin's name; other keys are its options.")},
-            }
+                "properties": {"type": kind},
+            },
+            "registry": {
+                "type": "object",
+                "required": ["type"],
+                "properties": {
+                    "type": kind,
+                    reader.TRUST_STEPS: {
+                        "type": "boolean",
+                        "default": True,
+                        "description": "Take what it says that docker steps became.",
+                    },
+                },
+            },
         },
     }
 

@@ -194,6 +194,22 @@ class RunContract(Abilities):
         request = dataclasses.replace(request, recipe=self.dockerfile(base, pinned, "first"))
         assert whole(builder, request).result.base is base
 
+    def test_another_argument_makes_another_image(
+        self, builder: Builder, base: Base, platform: Platform
+    ) -> None:
+        """Whatever was built, and kept, with another value of it before."""
+        name = f"{base.pull or 'example.org/base'}@{base.manifest.digest}"
+        for default in ("plain", "other"):
+            text = f"FROM {name}\nARG FLAVOUR={default}\nENV SHADE=$FLAVOUR\n"
+            recipe = Dockerfile(text.encode(), "Dockerfile", {name: base})
+            for given in ({"FLAVOUR": "mint"}, {"FLAVOUR": "lime"}, {}):
+                request = self.request_of(platform, None, {"a": b"a"}, arguments=given)
+                request = dataclasses.replace(request, recipe=recipe)
+                built = self.built(builder, CAN_DOCKERFILE, request)
+                if built is None:
+                    return
+                assert f"SHADE={given.get('FLAVOUR', default)}" in built.settings["Env"]
+
     def test_a_name_in_a_dockerfile_means_its_pin(
         self, builder: Builder, base: Base, platform: Platform
     ) -> None:

@@ -130,3 +130,71 @@ def test_the_answer_holds_until_it_is_closed() -> None:
     assert asked == ["open", "close"]
     found.chosen()
     assert asked == ["open", "close", "open"]
+
+
+def servers_of(*addresses: str, down: tuple[str, ...] = ()) -> tuple[BuilderPlugin, list[str]]:
+    """A plugin with one server for each address, and the addresses that were opened."""
+    opened: list[str] = []
+
+    @contextmanager
+    def open_one(options: Options, context: object) -> Iterator[Answers]:
+        opened.append(options.address)
+        error = BuilderError("nobody answers", code="builder-down", hint="start it", retryable=True)
+        found = Answers(error if options.address in down else None)
+        found.title = f"many at {options.address}"
+        yield found
+
+    plugin = BuilderPlugin(
+        "many", "for tests", Options, open_one,
+        connects=lambda options: options.address.startswith("tcp:"),
+        servers=lambda options, connect: tuple(Options(each) for each in addresses),
+    )  # fmt: skip
+    return plugin, opened
+
+
+def test_every_server_is_asked_and_one_that_answers_is_enough() -> None:
+    plugin, opened = servers_of("tcp://a", "tcp://b", down=("tcp://a",))
+    found = builders(plugin, type="many")
+    assert found.chosen().title == "many, 1 of 2 servers answer (1.0)"
+    assert opened == ["tcp://a", "tcp://b"]
+    remark = builder_remark(found, ["train"], 1)
+    assert remark.severity == "warning"
+    assert remark.detail.splitlines() == [
+        "many at tcp://a: nobody answers",
+        "many at tcp://b: 1.0, linux/amd64",
+    ]
+    good, _ = servers_of("tcp://a", "tcp://b")
+    assert builder_remark(builders(good, type="many"), ["train"], 1).severity == "info"
+
+
+def test_when_no_server_answers_each_is_named() -> None:
+    plugin, _ = servers_of("tcp://a", "tcp://b", down=("tcp://a", "tcp://b"))
+    with pytest.raises(PlatformError) as caught:
+        builders(plugin, type="many").chosen()
+    [problem] = caught.value.diagnostics
+    assert problem.detail.splitlines() == [
+        "many: none of the 2 servers of many can be used",
+        "  many at tcp://a: nobody answers",
+        "  many at tcp://b: nobody answers",
+    ]
+    assert problem.hint == "start it"
+
+
+def test_offline_the_servers_on_this_machine_are_used() -> None:
+    plugin, opened = servers_of("tcp://a", "unix:///b")
+    found = builders(plugin, type="many", offline=True)
+    assert [server.error is None for server in found.chosen().servers] == [False, True]
+    assert opened == ["unix:///b"]
+    assert "--offline opens no connection" in builder_remark(found, ["train"], 1).detail
+
+
+def test_the_servers_of_a_named_builder_without_a_plan() -> None:
+    plugin, _ = servers_of("tcp://a", "tcp://b", down=("tcp://a", "tcp://b"))
+    found = builders(plugin, type="many")
+    assert [server.describe() for server in found.servers()] == [
+        "many at tcp://a: nobody answers",
+        "many at tcp://b: nobody answers",
+    ]
+    nobody, _ = servers_of()
+    with pytest.raises(EnvgraphError, match="names no server"):
+        builders(nobody, type="many").servers()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envgraph.api import BuilderError
-from envgraph_buildkit.options import BuildkitOptions, connects, find_endpoint
+from envgraph_buildkit.dial import dial
+from envgraph_buildkit.options import BuildkitOptions, connects, find_endpoint, servers
 
 
 @pytest.fixture
@@ -108,3 +111,94 @@ def test_unix_sockets_open_no_connection(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_options_that_make_no_sense(options: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         BuildkitOptions(**options)  # type: ignore[arg-type]
+
+
+# Several servers
+
+
+def named(options: BuildkitOptions, connect: bool = True) -> list[tuple[str, str]]:
+    return [(each.address, each.server_name) for each in servers(options, connect)]
+
+
+def names(monkeypatch: pytest.MonkeyPatch, **known: list[str]) -> list[str]:
+    """A name service that knows these; the names that it was asked for."""
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, *_: object, **more: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [
+            (socket.AF_INET6 if ":" in ip else socket.AF_INET, 1, 6, "", (ip, port))
+            for ip in known[host]
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
+
+
+def test_each_address_is_a_server_with_the_same_options() -> None:
+    options = BuildkitOptions(
+        addresses=("tcp://b-0.b:1234", "tcp://b-1.b:1234"), ca="ca.pem", network="host"
+    )
+    first, second = servers(options, True)
+    assert (first.address, second.address) == options.addresses
+    assert {(each.ca, each.network, each.addresses) for each in (first, second)} == {
+        ("ca.pem", "host", ())
+    }
+    for options in (BuildkitOptions(), BuildkitOptions(address="unix:///x")):
+        assert servers(options, True) == (options,)
+
+
+def test_a_name_is_as_many_servers_as_it_has_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = names(monkeypatch, pool=["10.0.0.7", "10.0.0.3", "fd00::7"], six=["fd00::1"])
+    options = BuildkitOptions(addresses=("dns://pool:1234", "unix:///x", "dns://six:1"))
+    assert named(options) == [
+        ("tcp://10.0.0.3:1234", ""),
+        ("tcp://10.0.0.7:1234", ""),
+        ("unix:///x", ""),
+        ("tcp://[fd00::1]:1", ""),
+    ]
+    assert asked == ["pool", "six"]
+    assert named(BuildkitOptions(address="dns://pool:1234", ca="ca.pem"))[0][1] == "pool"
+    secure = BuildkitOptions(address="dns://pool:1234", ca="ca.pem", server_name="build")
+    assert named(secure)[0][1] == "build"
+
+
+def test_a_name_that_means_nothing_is_one_server_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, home: dict[str, str]
+) -> None:
+    names(monkeypatch)
+    [one] = servers(BuildkitOptions(address="dns://pool:1234"), True)
+    assert one.address == "dns://pool:1234"
+    with pytest.raises(BuilderError, match="no BuildKit answers at dns://pool:1234") as caught:
+        dial(find_endpoint(one, home, Path("/w")))
+    assert "Name or service not known" in caught.value.diagnostics[0].detail
+    assert caught.value.retryable
+
+
+def test_without_connections_no_name_service_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = names(monkeypatch, pool=["10.0.0.7"])
+    assert named(BuildkitOptions(address="dns://pool:1234"), False) == [("dns://pool:1234", "")]
+    assert asked == []
+    assert connects(BuildkitOptions(addresses=("unix:///x", "dns://pool:1")))
+    assert not connects(BuildkitOptions(addresses=("unix:///x", "unix:///y")))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"address": "unix:///x", "addresses": ("unix:///y",)}, "not both"),
+        ({"addresses": ("unix:///y", "unix:///y")}, "twice"),
+        ({"addresses": ("ssh://a", "tcp://b", "unix:///y")}, "'ssh://a': forward.*; 'tcp://b': "),
+        ({"connect_timeout": 0}, "1 or more"),
+    ],
+)
+def test_addresses_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        BuildkitOptions(**options)
+
+
+def test_one_builder_is_for_one_address(home: dict[str, str]) -> None:
+    with pytest.raises(BuilderError, match="one builder is for one address"):
+        find_endpoint(BuildkitOptions(addresses=("unix:///x", "unix:///y")), home, Path("/w"))

@@ -259,8 +259,14 @@ def test_an_anonymous_version_is_found_by_its_hash(store: Store) -> None:
     happen(store, replace(version(number), anonymous=True))
     assert find_version(store, ID, f"train:{number}").anonymous
     assert find_version(store, ID, f"train:{number[:12]}").version == number
+    assert find_version(store, ID, "train").version == number, "its name is made of its hash"
     with pytest.raises(NotFoundError):
-        find_version(store, ID, "train")
+        find_version(store, ID, "train@prod")
+
+
+def test_an_anonymous_version_is_never_what_a_name_means_beside_others(store: Store) -> None:
+    happen(store, version("1"), replace(version("2"), anonymous=True))
+    assert find_version(store, ID, "train").version == "1"
 
 
 def test_a_beginning_that_fits_two_digests_is_refused(store: Store) -> None:

@@ -8,11 +8,11 @@ from envgraph.errors import Diagnostic
 from envgraph.model.spec import NamedImage
 from envgraph.spec.dockerfile import (
     DockerfileFacts,
-    image_for,
     read_dockerfile,
     step_images,
     step_secrets,
 )
+from envgraph.spec.platform_arguments import image_for
 from envgraph.spec.problems import Problems
 
 ALPINE = "docker.io/library/alpine:3"

@@ -93,6 +93,16 @@ def test_the_id_is_the_files_or_follows_from_name_and_folder(tmp_path: Path) -> 
     assert load(one, "workspace: a\nid: x\n")[0].id == load(two, "workspace: a\nid: x\n")[0].id
 
 
+def test_whether_steps_are_trusted_is_no_option_of_the_plugin(tmp_path: Path) -> None:
+    text = "workspace: a\nregistry: {type: oci, trust_steps: false}\n"
+    more = "registries: {x: {type: dirs, trust_steps: true}}\nbuilder: {type: b, trust_steps: no}\n"
+    config, codes = load(tmp_path, text + more)
+    assert codes == []
+    assert config.registry == Provider("oci", {}, trust_steps=False)
+    assert config.registries == {"x": Provider("dirs")}
+    assert config.builder == Provider("b", {"trust_steps": "no"})
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -110,6 +120,8 @@ def test_the_id_is_the_files_or_follows_from_name_and_folder(tmp_path: Path) -> 
         ("workspace: a\nregistry: oci\n", ["2:11 type"]),
         ("workspace: a\nregistry: {url: x}\n", ["2:11 no-type"]),
         ("workspace: a\nregistries: {x: y}\n", ["2:17 type", "2:17 no-type"]),
+        ("workspace: a\nregistry: {type: oci, trust_steps: 2}\n", ["2:36 type"]),
+        ("workspace: a\nregistries: {x: {type: oci, trust_steps: 'no'}}\n", ["2:42 type"]),
         ("workspace: a\nbase_images: freze\n", ["2:14 choice"]),
         ("workspace: a\nimage: {compression: lz4}\n", ["2:22 choice"]),
         ("workspace: a\nimage: {max_layers: 200}\n", ["2:21 max-layers"]),
