@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.registries import Certificates
 from tests.services import missing, require_tool
 
 PLAIN = {
@@ -82,6 +84,10 @@ class GitServer:
 
     folder: Path
     login: str = ""
+    certificates: Certificates | None = None
+    elsewhere: str = ""
+    """Where every request is sent on to, when this is set."""
+
     requests: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     port: int = 0
@@ -89,13 +95,17 @@ class GitServer:
     @property
     def url(self) -> str:
         """``http://127.0.0.1:PORT``: a repository's folder name comes behind it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.certificates else ''}://127.0.0.1:{self.port}"
 
     @contextmanager
     def running(self) -> Iterator[GitServer]:
         """Serve for as long as it is entered."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.port = server.server_address[1]
+        if self.certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificates.certificate, self.certificates.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -125,6 +135,12 @@ def _handler(owner: GitServer) -> type[BaseHTTPRequestHandler]:
             given = self.headers.get("Authorization")
             if given:
                 owner.authorizations.append(given)
+            if owner.elsewhere:
+                self.send_response(302)
+                self.send_header("Location", owner.elsewhere + self.path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if owner.login and given != wanted:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="r"')

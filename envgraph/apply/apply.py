@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from envgraph.apply.build import NodeBuilder
 from envgraph.apply.executor import Executor, Outcome, node_failure, one_at_a_time
 from envgraph.apply.pinning import ToPin, pin
 from envgraph.apply.publish import BuiltImage, Publisher
-from envgraph.apply.reports import PushReport, Settlement
+from envgraph.apply.reports import BorrowReport, PushReport, Settlement
 from envgraph.apply.toolchain import Toolchains
 from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.history.read import newest
@@ -24,7 +24,8 @@ from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedPackage
 from envgraph.model.nodes import Node
 from envgraph.model.records import VersionRecord
-from envgraph.plan.plan import EnvironmentChange, Plan, link_script_warnings
+from envgraph.plan.plan import EnvironmentChange, Plan
+from envgraph.plan.remarks import link_script_warnings
 from envgraph.refresh.desired import Desired
 from envgraph.refresh.observe import Observer
 from envgraph_store import Digest, Store
@@ -60,6 +61,19 @@ class ApplyResult:
     bytes_moved: int = 0
     """Between the store and the registry, both ways."""
 
+    borrowed: tuple[Mapping[str, Any], ...] = ()
+    """Versions of registries' catalogues that jobs use by their address, pulled now."""
+
+    def with_borrowed(self, report: BorrowReport) -> ApplyResult:
+        """The result with what was pulled for jobs, and what failed of that."""
+        return replace(
+            self,
+            borrowed=tuple(report.pulled),
+            failures=(*report.failures, *self.failures),
+            pulled=self.pulled + len(report.pulled),
+            bytes_moved=self.bytes_moved + report.bytes_moved,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The result line of ``apply --json``."""
         return {
@@ -72,6 +86,7 @@ class ApplyResult:
             "pulled": self.pulled,
             "pushed": self.pushed,
             "bytes_moved": self.bytes_moved,
+            "borrowed": [dict(item) for item in self.borrowed],
             "seconds": round(self.seconds, 3),
         }
 

@@ -21,7 +21,7 @@ from envgraph.image.nodes import host_platform, image_nodes
 from envgraph.lock.pins import Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.history import Change
-from envgraph.model.names import name_problem
+from envgraph.model.names import name_problem, shown
 from envgraph.model.oci import DOCUMENT_LIMIT
 from envgraph.model.records import VersionRecord
 from envgraph_store import Digest, Store, Transaction
@@ -71,7 +71,7 @@ class Changes:
         problem = name_problem(label)
         if problem is not None:
             raise InputError(
-                f"{label!r} is no label: {problem.replace('a name', 'a label', 1)}",
+                f"{shown(label)} is no label: {problem.replace('a name', 'a label', 1)}",
                 code="bad-label",
             )
         if label.casefold() == LATEST:

@@ -19,7 +19,7 @@ from envgraph.lock.find import lock_sources, lockfile_path
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.identity import definition_digest
 from envgraph.model.locked import LockedEnvironment
-from envgraph.model.names import escape_name, name_problem, reserved_prefix
+from envgraph.model.names import escape_name, name_problem, reserved_prefix, shown
 from envgraph.model.records import PARENT_PROPERTY, VersionRecord
 from envgraph.model.spec import EnvironmentSpec
 from envgraph_store import Digest
@@ -152,7 +152,7 @@ def check_name(
     """
     problem = name_problem(name)
     if problem is not None:
-        raise InputError(f"{name[:80]!r} is no name: {problem}", code="bad-name")
+        raise InputError(f"{shown(name)} is no name: {problem}", code="bad-name")
     if name == record.environment and record.kind == "curated":
         raise InputError(
             f"a changed {name!r} needs a name of its own: this one is curated",
@@ -171,7 +171,7 @@ def check_name(
         raise EnvgraphError(
             f"there is an environment {name!r} already ({taken[name]})",
             code="name-taken",
-            hint="choose another name; to change an environment, edit its file and apply",
+            hint=f"choose another name; `envgraph edit {name}` changes that one",
         )
 
 
@@ -187,16 +187,11 @@ def write_clone(
     InputError when the file is there already, cannot be written, or (after ``--set``) is
     not a good environment file: nothing is left of it then.
     """
-    import yaml
-
     from envgraph.spec import load_environment
 
     name = str(document["name"])
-    own = dict(document)
-    if tuple(locks) != config.platforms:
-        own["platforms"] = list(locks)
-    path = _folder(config) / f"{_file_stem(name)}.yml"
-    text = yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=100)
+    path = file_of(config, name)
+    text = document_text(document, config, locks)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as stream:
@@ -221,6 +216,36 @@ def write_clone(
         path.unlink(missing_ok=True)
         raise
     return Clone(name, parent, path, lockfile)
+
+
+def document_text(
+    document: Mapping[str, Any], config: WorkspaceConfig, locks: Mapping[str, LockedEnvironment]
+) -> str:
+    """The environment file as text; it names its platforms where the workspace has others."""
+    import yaml
+
+    own = dict(document)
+    if tuple(locks) != config.platforms:
+        own["platforms"] = list(locks)
+    return yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=100)
+
+
+def file_of(config: WorkspaceConfig, name: str) -> Path:
+    """Where the file of a new environment goes."""
+    return _folder(config) / f"{_file_stem(name)}.yml"
+
+
+def lock_of_parent(
+    config: WorkspaceConfig,
+    file: Path,
+    record: VersionRecord,
+    locks: Mapping[str, LockedEnvironment],
+) -> Path | None:
+    """Write the lockfile with the parent's packages, where the file asks for the same."""
+    from envgraph.spec import load_environment
+
+    spec = load_environment(file, config).spec
+    return None if spec is None else _write_lock(config, spec, record, locks)
 
 
 def _file_stem(name: str) -> str:

@@ -14,7 +14,9 @@ from typing import BinaryIO
 from envgraph.api.builder import ContextEntry
 from envgraph.errors import BuildError, SourceLocation
 from envgraph.lock.sources import VerifyingReader
-from envgraph.model.spec import CopiedInput
+from envgraph.model.config import WorkspaceConfig
+from envgraph.model.locked import LockedContext
+from envgraph.model.spec import BuildSpec, CopiedInput
 from envgraph.spec.ignore import NamedFolders
 from envgraph.spec.tree import (
     Tree,
@@ -111,6 +113,30 @@ def build_context(
     if tree.digest != expected:
         raise _changed(str(folder), source)
     return FolderContext(folder, tree.entries)
+
+
+def whole_context(
+    config: WorkspaceConfig,
+    store: Store,
+    build: BuildSpec,
+    locked: LockedContext,
+    *,
+    offline: bool,
+) -> tuple[FolderContext, BuildSpec]:
+    """The files of a build, here or in the store, and the build with what its Dockerfile says.
+
+    What the store lacks is fetched as it was pinned: errors of
+    :meth:`envgraph.lock.contexts.Contexts.bring`.
+    """
+    if build.tree is not None:
+        folder = Path(build.folder)
+        return build_context(folder, build.dockerfile_path, locked.tree, build.source), build
+    from envgraph.lock.contexts import Contexts
+
+    contexts = Contexts(config, store, offline=offline)
+    context = StoredContext(store, contexts.bring(build, locked))
+    with context.open(build.dockerfile_path) as stream:
+        return context, contexts.named(build, stream.read())
 
 
 def _changed(path: str, source: SourceLocation | None) -> BuildError:

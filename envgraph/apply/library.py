@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from envgraph.api.events import Event
+from envgraph.apply.cataloguing import Follower, catalogue_history
 from envgraph.apply.executor import ParallelMap, node_failure
 from envgraph.apply.publish import Naming, optional_layers, utc
 from envgraph.apply.transfer import Transfers
 from envgraph.errors import EnvgraphError, InputError
-from envgraph.history.append import Appender
-from envgraph.history.read import read_record, versions
+from envgraph.history.append import TOOL, Appender
+from envgraph.history.fold import EnvironmentState
+from envgraph.history.read import read_record, state_of, versions
 from envgraph.history.shelf import Shelf
 from envgraph.interchange.catalogue import LATEST, Catalogue, Shared, is_same
 from envgraph.interchange.parcel import Parcel, pack
@@ -20,10 +22,12 @@ from envgraph.interchange.pull import Puller
 from envgraph.interchange.wanted import Platform, Wanted
 from envgraph.model.canonical import NodeKey
 from envgraph.model.config import WorkspaceConfig
+from envgraph.model.history import Change, HistoryRecord
 from envgraph.model.names import reserved_prefix
 from envgraph.model.records import VersionRecord
 from envgraph.refresh.observe import Observer
 from envgraph.registry.artifacts import EnvironmentRecord
+from envgraph.registry.moves import CatalogueState, state_of_moves
 from envgraph.registry.remotes import Remote
 from envgraph_store import Digest, Store, Transaction
 
@@ -72,8 +76,11 @@ class Library:
 
     # -- listing ---------------------------------------------------------
 
-    def listed(self, *, all: bool = False) -> list[VersionRecord]:
-        """The latest version of every environment; with ``all`` every version. Remembered."""
+    def listed(self, *, all: bool = False, archived: bool = False) -> list[VersionRecord]:
+        """The latest version of every environment; with ``all`` every version. Remembered.
+
+        What is archived in the catalogue is left out, unless ``archived`` asks for it.
+        """
         owner = self._catalogue.owner()
         found = dict(
             zip(
@@ -89,15 +96,30 @@ class Library:
             self._shelf.put(
                 batch,
                 self._remote.name,
-                {name: records for name, (records, _) in found.items()},
-                {name: {LATEST: version} for name, (_, version) in found.items() if version},
+                {name: records for name, (records, _, _) in found.items()},
+                {name: {LATEST: version} for name, (_, version, _) in found.items() if version},
+                {name: moved for name, (_, _, moved) in found.items() if moved is not None},
             )
             batch.commit()
-        shown = [record for records, _ in found.values() for record, _ in records]
+        shown = [record for records, _, _ in found.values() for record, _ in records]
+        if not archived:
+            hidden = {name: self._shelf.get(self._remote.name, name).archived for name in names}
+            shown = [r for r in shown if r.version not in hidden[r.environment]]
         return [self._shelf.shown(self._remote.name, record) for record in shown]
 
-    def _look(self, name: str, *, all: bool) -> tuple[list[tuple[VersionRecord, Digest]], str]:
-        """The versions to list, the newest first, and which one is the latest."""
+    def _moved(self, name: str) -> tuple[Digest | None, CatalogueState] | None:
+        """What the catalogue's moves come to; None where they are those that are known."""
+        artifact = self._catalogue.moves_digest(name)
+        if artifact is None or artifact == self._shelf.get(self._remote.name, name).moves:
+            return None
+        return artifact, state_of_moves(self._catalogue.read_moves(name, artifact))
+
+    def _look(
+        self, name: str, *, all: bool
+    ) -> tuple[
+        list[tuple[VersionRecord, Digest]], str, tuple[Digest | None, CatalogueState] | None
+    ]:
+        """The versions to list, the newest first, which one is the latest, and what moved."""
         newest = self._seen(name, self._catalogue.meant(name))
         listed = [newest]
         if all:
@@ -107,7 +129,7 @@ class Library:
                 if version != newest[0].version
             ]
             listed += sorted(others, key=lambda item: item[0].time, reverse=True)
-        return listed, newest[0].version
+        return listed, newest[0].version, self._moved(name)
 
     def _seen(self, name: str, artifact: Digest) -> tuple[VersionRecord, Digest]:
         known = self._shelf.get(self._remote.name, name)
@@ -202,6 +224,9 @@ class Library:
         by_name: dict[str, list[tuple[VersionRecord, Digest]]] = {}
         labels: dict[str, dict[str, str]] = {}
         registered: dict[Digest, VersionRecord] = {}
+        names = {} if self._is_bundle else {shared.record.environment for shared, _ in found}
+        states = {name: moved for name in names if (moved := self._moved(name)) is not None}
+        newest = {name: self._catalogue.latest(name) for name in names}
         with self._store.transaction() as batch:
             for shared, label in found:
                 record = shared.record
@@ -210,9 +235,11 @@ class Library:
                 by_name.setdefault(record.environment, []).append((record, shared.artifact))
                 if label is not None:
                     labels.setdefault(record.environment, {})[label] = record.version
+                if shared.artifact == newest.get(record.environment):
+                    labels.setdefault(record.environment, {})[LATEST] = record.version
             if not self._is_bundle:
                 self._shelf.put_owner(batch, self._remote.name, owner)
-                self._shelf.put(batch, self._remote.name, by_name, labels)
+                self._shelf.put(batch, self._remote.name, by_name, labels, states)
             source = "" if self._is_bundle else self._remote.name
             register = _Register(self._store, self._config, source, self._now)
             for shared in mine:
@@ -237,9 +264,32 @@ class Library:
             self._catalogue.claim(self._config.id, self._config.name)
         self._catalogue.check_share(record, self._config.id, self._config.reserved_prefixes)
 
-    def publish(self, parcel: Parcel) -> bool:
-        """Name a version in the catalogue; its image is in the registry."""
-        return self._catalogue.publish(parcel)
+    def publish(self, parcel: Parcel) -> tuple[Change, ...]:
+        """Name a version in the catalogue; its image is in the registry.
+
+        The catalogue takes over the labels and the archived versions of this workspace;
+        what it took over is returned.
+        """
+        record = parcel.record
+        state = state_of(self._store, self._config.id, record.environment)
+        known = None if state is None else state.versions.get(record.version)
+        hidden = state is not None and known is not None and state.is_hidden(known)
+        self._catalogue.publish(parcel, latest=not hidden)
+        if state is None or known is None:
+            return ()
+        follower = Follower(self._store, self._config.id, self._catalogue)
+        return follower.follow(state, record.version, time=utc(self._now), tool=TOOL)
+
+    def history(self, name: str) -> tuple[EnvironmentState, list[tuple[Digest, HistoryRecord]]]:
+        """What was shared under a name and every move, newest first; and what holds now.
+
+        NotFoundError where the registry shares nothing of that name.
+        """
+        artifacts = {v: self._catalogue.meant(name, v) for v in self._catalogue.versions(name)}
+        if not artifacts:
+            self._catalogue.meant(name)  # which says so
+        records = {a: self._catalogue.fetch(name, a).record for a in artifacts.values()}
+        return catalogue_history(name, records, self._catalogue.moves(name))
 
 
 def _not_ours(records: Sequence[VersionRecord]) -> EnvgraphError:

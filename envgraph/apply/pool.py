@@ -31,7 +31,6 @@ from envgraph.api.builder import (
 from envgraph.api.events import Event
 from envgraph.apply.servers import Server, fits, line_of, other_platform, rank, reason_of
 from envgraph.errors import Diagnostic, EnvgraphError
-from envgraph.plugins import isolated
 from envgraph.registry.retrying import Policy
 
 PATIENCE: Final = Policy(tries=6, pause=1.0)
@@ -91,6 +90,7 @@ class Pool(Builder):
 
     def ask(self, ask: Ask) -> None:
         """Ask every server, at once where ``ask`` can; BuilderError when none answers."""
+        from envgraph.plugins import isolated  # a plugin manager, which most applies do without
 
         def quietly(server: Server) -> None:
             try:
@@ -257,7 +257,7 @@ class Pool(Builder):
         found = {**met.lacks, **met.failed}
         [first, *others] = found.values()
         error = self._error(found) if others else first
-        if not met.failed or self._gave_up or halt.is_set():
+        if not error.retryable or self._gave_up or halt.is_set():
             raise error
 
         def sleep(seconds: float) -> None:
@@ -275,15 +275,19 @@ class Pool(Builder):
 
     def _error(self, errors: Mapping[str, EnvgraphError]) -> BuilderError:
         """One error out of those of the servers, each with its own reason."""
-        found = list(errors.values())
-        waits = [e for e in found if isinstance(e, BuilderError) and e.retryable]
-        hints = dict.fromkeys(d.hint for e in waits or found for d in e.diagnostics if d.hint)
-        lacking = not waits and all(e.diagnostics[0].code == "builder-lacks" for e in found)
+        answered = {s.title for s in self.servers if s.capabilities is not None}
+        known = [error for title, error in errors.items() if title in answered]
+        judged = known or list(errors.values())  # who never answered is not waited for
+        waits = [e for e in judged if isinstance(e, BuilderError) and e.retryable]
+        lacking = all(e.diagnostics[0].code == "builder-lacks" for e in judged)
+        first = judged[0].diagnostics[0]
+        hints = dict.fromkeys(d.hint for e in waits or judged for d in e.diagnostics if d.hint)
         down = f"none of the {len(self.servers)} servers of {self._name} can be used"
         return BuilderError(
-            f"no server of {self._name} can do this" if lacking else down,
+            f"no server of {self._name} can do this: {first.summary}" if lacking else down,
             code="builder-lacks" if lacking else "builder-down",
             detail="\n".join(line_of(title, error) for title, error in errors.items()),
+            source=first.source if lacking else None,
             hint="; ".join(hints),
             retryable=bool(waits),
             retry_after=min((e.retry_after for e in waits if e.retry_after), default=None),

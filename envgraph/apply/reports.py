@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from envgraph.errors import Diagnostic, EnvgraphError
+from envgraph.model.history import Change
 
 
 @dataclass(slots=True)
@@ -15,6 +18,8 @@ class PushReport:
     failures: list[EnvgraphError] = field(default_factory=list)
     bytes_moved: int = 0
     interrupted: bool = False
+    moves: tuple[Change, ...] = ()
+    """Labels and archived versions that the catalogue took over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +28,12 @@ class Settlement:
 
     adopted: bool = False
     remarks: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(slots=True)
+class BorrowReport:
+    """What came out of registries' catalogues because jobs use it; failures by version."""
+
+    pulled: list[Mapping[str, Any]] = field(default_factory=list)
+    failures: list[EnvgraphError] = field(default_factory=list)
+    bytes_moved: int = 0

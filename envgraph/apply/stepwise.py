@@ -39,7 +39,7 @@ from envgraph.apply.answers import (
     without_repeats,
 )
 from envgraph.apply.builders import Builders, ChosenBuilder
-from envgraph.apply.contexts import FolderContext, StoredContext, build_context, step_context
+from envgraph.apply.contexts import step_context, whole_context
 from envgraph.apply.known import StoredLayers
 from envgraph.apply.redact import Redactor, read_secret
 from envgraph.errors import (
@@ -52,7 +52,7 @@ from envgraph.image.compress import FRAME, default_compression
 from envgraph.image.manifest import image_manifest
 from envgraph.image.steps import STEP_EPOCH, BuiltImage
 from envgraph.model.config import WorkspaceConfig
-from envgraph.model.locked import BaseLayer, LockedBase, LockedContext
+from envgraph.model.locked import BaseLayer, LockedBase
 from envgraph.model.nodes import Node
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
@@ -165,7 +165,9 @@ class StepMaker:
         build, lock = subject.spec.build, subject.lock
         if build is None or lock.context is None:
             raise BuildError(f"{node.name} is no build context")
-        context, build = self._files(build, lock.context)
+        context, build = whole_context(
+            self._config, self._store, build, lock.context, offline=self._offline
+        )
         with context.open(build.dockerfile_path) as stream:
             data = stream.read()
         redactor = Redactor()
@@ -189,18 +191,6 @@ class StepMaker:
         )
         with self._run(node, request, redactor, build) as answer:
             return self._keep(node, answer, lock.base, lock.base, 0, batch)
-
-    def _files(self, build: BuildSpec, locked: LockedContext) -> tuple[FolderContext, BuildSpec]:
-        """The context's files, and the build with the secrets that its Dockerfile mounts."""
-        if build.tree is not None:
-            folder = Path(build.folder)
-            return build_context(folder, build.dockerfile_path, locked.tree, build.source), build
-        from envgraph.lock.contexts import Contexts
-
-        contexts = Contexts(self._config, self._store, offline=self._offline)
-        context = StoredContext(self._store, contexts.bring(build, locked))
-        with context.open(build.dockerfile_path) as stream:
-            return context, contexts.named(build, stream.read())
 
     def _below(self, subject: Subject, index: int, observer: Observer) -> LockedBase | None:
         """What a step stands on; None is ``scratch``."""

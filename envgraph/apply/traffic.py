@@ -13,21 +13,21 @@ from envgraph.apply.exchange import Exchange
 from envgraph.apply.executor import ParallelMap
 from envgraph.apply.reports import PushReport
 from envgraph.errors import InputError, NotFoundError, OfflineError
+from envgraph.history.find import parsed
 from envgraph.history.read import environment_names
 from envgraph.history.shelf import CURATED, Shelf
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.records import VersionRecord
 from envgraph.registry.remotes import WORKSPACE, Remote, Remotes
-from envgraph.spec.references import (
-    BadEnvironmentReferenceError,
-    EnvironmentReference,
-    parse_environment_reference,
-)
 from envgraph_store import Store
 
 if TYPE_CHECKING:
     from envgraph.apply.library import Library, Pulled
+    from envgraph.history.fold import EnvironmentState
+    from envgraph.history.listing import Listing
+    from envgraph.history.timeline import Entry
     from envgraph.image.bases import LayerSource
+    from envgraph.plan.steps import Borrowed
 
 DEFAULT_PARALLELISM: Final = 4
 
@@ -93,7 +93,7 @@ class Traffic:
         the workspace's registry, and a name that is unknown here is looked up in that
         registry's catalogue. NotFoundError where there is none.
         """
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         registry = wanted.registry or source
         if registry is None and (
             wanted.definition is not None
@@ -121,6 +121,10 @@ class Traffic:
     ) -> tuple[VersionRecord, PushReport]:
         """Push a version and name it in a registry's catalogue, for other workspaces.
 
+        The catalogue takes over this workspace's labels, and what it has archived, of
+        versions that are shared: ``moves`` of the report. A version that was shared before
+        sends nothing else.
+
         ``claim``: the registry belongs to this workspace from now on, and nobody else
         shares there. NotOwnerError where it belongs to another one; EnvgraphError
         ``version-taken`` where that version is shared already and is another one.
@@ -134,7 +138,7 @@ class Traffic:
             library.check_share(record, claim=claim)
             report = self._exchange_with(remote).push_records([record], parallelism, on_event)
             if report.count and not report.failures:
-                library.publish(pack(self._store, self._config, record))
+                report.moves = library.publish(pack(self._store, self._config, record))
             return record, report
 
     def bundle(
@@ -218,21 +222,53 @@ class Traffic:
                 batch.commit()
             return pulled
 
-    def listed(self, name: str, *, all: bool = False) -> list[VersionRecord]:
+    def listed(
+        self, name: str, *, all: bool = False, archived: bool = False
+    ) -> list[VersionRecord]:
         """The environments that a registry shares; with --offline those that were seen before.
 
-        With ``all`` every version, else the latest of each.
+        With ``all`` every version, else the latest of each; ``archived`` ones too.
         """
         try:
             remote = self._remote(name)
         except OfflineError:
-            return Shelf(self._store, self._config.id).listed(name, all=all)
+            shelf = Shelf(self._store, self._config.id)
+            return shelf.listed(name, all=all, archived=archived)
         with self._lease(f"list of {name}"):
-            return self._library(remote, DEFAULT_PARALLELISM).listed(all=all)
+            library = self._library(remote, DEFAULT_PARALLELISM)
+            return library.listed(all=all, archived=archived)
+
+    def listings(self, name: str, *, all: bool = False, archived: bool = False) -> list[Listing]:
+        """The same as ``list`` shows it, with the catalogue's labels."""
+        from envgraph.history.listing import listing_of
+
+        found = self.listed(name, all=all, archived=archived)
+        shelf = Shelf(self._store, self._config.id)
+        listings = []
+        for record in found:
+            known = shelf.get(name, record.environment)
+            hidden = record.version in known.archived
+            labels = known.labels_of(record.version)
+            listings.append(listing_of(record, labels, archived=hidden))
+        return listings
+
+    def standing(self, registry: str, record: VersionRecord) -> tuple[tuple[str, ...], bool]:
+        """The catalogue's labels of a version, and whether it is archived there, as last seen."""
+        known = Shelf(self._store, self._config.id).get(registry, record.environment)
+        return known.labels_of(record.version), record.version in known.archived
+
+    def history(self, reference: str) -> tuple[EnvironmentState, list[Entry]]:
+        """What was shared under a name of a catalogue, and every move of a label, newest first."""
+        from envgraph.history.timeline import timeline
+
+        wanted = parsed(reference)
+        remote = self._remote(wanted.registry)
+        state, records = self._library(remote, DEFAULT_PARALLELISM).history(wanted.name)
+        return state, timeline(state, records)
 
     def find(self, reference: str) -> VersionRecord:
         """A version of a registry's catalogue: from the store, else pulled."""
-        wanted = _parsed(reference)
+        wanted = parsed(reference)
         shelf = Shelf(self._store, self._config.id)
         try:
             remote = self._remote(wanted.registry)
@@ -252,6 +288,20 @@ class Traffic:
             asked = [(wanted.name, wanted.version, wanted.label)]
             [pulled] = self._library(remote, DEFAULT_PARALLELISM).pull(asked, register=False)
             return pulled.record
+
+    def fetch(
+        self,
+        borrowed: Borrowed,
+        parallelism: int = DEFAULT_PARALLELISM,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> Pulled:
+        """Bring a version that a job uses by its address into the store, as a plan says it."""
+        remote = self._remote(borrowed.registry)
+        with self._alone("pull"):
+            asked = [(borrowed.name, borrowed.version, borrowed.label)]
+            library = self._library(remote, parallelism, on_event)
+            [pulled] = library.pull(asked, register=False)
+            return pulled
 
     def _remote(self, name: str | None) -> Remote:
         """A named registry, or the workspace's own; NotFoundError, OfflineError."""
@@ -295,10 +345,3 @@ class Traffic:
 
     def _lease(self, purpose: str) -> AbstractContextManager[None]:
         return self._store.lease(purpose, timeout=self._lock_timeout)
-
-
-def _parsed(reference: str) -> EnvironmentReference:
-    try:
-        return parse_environment_reference(reference)
-    except BadEnvironmentReferenceError as error:
-        raise NotFoundError(f"{reference!r}: {error}", code="bad-reference") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from envgraph.apply.newfiles import NewFiles
 from envgraph.errors import InputError, NotFoundError
 from envgraph.history.find import find_state, parsed
 from envgraph.history.fold import EnvironmentState, VersionState
@@ -22,14 +22,12 @@ from envgraph.history.read import (
     state_of,
     versions,
 )
-from envgraph.lock.pins import Pins
 from envgraph.model.config import WorkspaceConfig
 from envgraph.model.records import VersionRecord
-from envgraph_store import Digest, Store
+from envgraph_store import Store
 
 if TYPE_CHECKING:
     from envgraph.apply.changes import Changes
-    from envgraph.apply.clone import Clone
     from envgraph.diff.pictures import PictureDiff, PictureWhy
     from envgraph.diff.versions import VersionDiff
     from envgraph.diff.why import Why
@@ -57,7 +55,7 @@ class Changed:
         return self.name if self.version is None else f"{self.name}:{self.version}"
 
 
-class Versions:
+class Versions(NewFiles):
     """What is registered in one workspace; bound by the workspace."""
 
     def __init__(
@@ -81,9 +79,7 @@ class Versions:
         self._bases = bases
         self._remotes = remotes
         self._elsewhere = elsewhere
-        self._config = config
-        self._store = store
-        self._find = find
+        super().__init__(config, store, find)
         self._alone = alone
         self._now = now
 
@@ -194,6 +190,12 @@ class Versions:
             assert not isinstance(before, Side)
             assert not isinstance(after, Side)
             return explain_pictures(before, after)
+        if not sides.is_reference(one):
+            raise NotFoundError(
+                f"what was before {one!r} is not known here",
+                code="no-previous",
+                hint="name two: envgraph why A B",
+            )
         record = self._find(one)
         return explain_sides(self._config, *sides.of_records(self._before(record), record))
 
@@ -256,7 +258,7 @@ class Versions:
                 )
             if whole and not all:
                 raise InputError(
-                    f"{reference!r} names no version of {state.name!r}",
+                    f"which version of {state.name!r} is to be deleted?",
                     code="no-version",
                     detail=f"it has {', '.join(known[::-1][:10])}" if known else "",
                     hint="name one, or give --all to delete every version",
@@ -265,42 +267,6 @@ class Versions:
                 return Changed(state.name, None, self._changes(state.name).delete(known))
             done = self._changes(state.name).delete([found.version])
             return Changed(state.name, found.version, done)
-
-    def clone(self, reference: str, name: str, changes: Sequence[tuple[str, str]] = ()) -> Clone:
-        """Write the files of a new environment from an existing version; registers nothing.
-
-        ``changes`` are keys and values as ``clone --set`` takes them. InputError for a name
-        that is bad, reserved or curated, and for what cannot be cloned; EnvgraphError
-        ``name-taken``.
-        """
-        from envgraph.apply.clone import check_name, clone_document, write_clone
-        from envgraph.refresh.desired import load_specs
-
-        record = self._find(reference)
-        taken = dict.fromkeys(environment_names(self._store, self._config.id), "registered")
-        taken |= {s.name: str(s.source) for s in load_specs(self._config, ()).specs}
-        check_name(name, self._config, record, taken)
-        parent = f"azureml:{record.environment}:{record.version}"
-        if registry := parsed(reference).registry:
-            parent = (
-                f"azureml://registries/{registry}/environments/{record.environment}"
-                f"/versions/{record.version}"
-            )
-        pins = Pins(self._store, self._config.id)
-        locks = {platform: pins.read(lock.record) for platform, lock in record.locks.items()}
-        document = clone_document(
-            record,
-            self._document(record.definition),
-            self._document(record.runtime),
-            name=name,
-            parent=parent,
-            changes=changes,
-        )
-        return write_clone(self._config, document, record, locks, parent)
-
-    def _document(self, digest: Digest) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = json.loads(self._store.blobs.read(digest))[1]
-        return found
 
     def describe(self, reference: str, description: str | None, tags: dict[str, str]) -> Changed:
         """Give a version another description and other tags: all that may change of it."""

@@ -32,6 +32,7 @@ GROUPS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
     (
         "Over the years",
         (
+            ("edit", "change an environment in your editor, or make one from another"),
             ("clone", "a new environment from an existing version"),
             ("label", "let a label mean a version"),
             ("archive", "hide a version or an environment"),

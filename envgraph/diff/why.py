@@ -309,7 +309,7 @@ def _image_word(name: str, side: Side) -> str:
     if name == "base":
         return _base(side.lock)
     if name == "packages":
-        return f"{len(side.lock.packages)} packages"
+        return _count(len(side.lock.packages), "package")
     context = side.lock.context
     if name == "build context":
         return _short(context)
@@ -318,9 +318,12 @@ def _image_word(name: str, side: Side) -> str:
         return given.get(name.removeprefix(_ARGUMENT), "none")
     if name == "runtime":
         return "none" if side.runtime is None else side.runtime.hex[:12]
-    return {"docker steps": f"{len(side.lock.steps)} steps", "platform": side.lock.platform}.get(
-        name, ""
-    )
+    steps = _count(len(side.lock.steps), "step")
+    return {"docker steps": steps, "platform": side.lock.platform}.get(name, "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 # -- all of it -----------------------------------------------------------

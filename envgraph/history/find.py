@@ -20,6 +20,7 @@ from envgraph.history.read import (
     state_of,
     versions,
 )
+from envgraph.model.names import shown
 from envgraph.model.records import VersionRecord
 from envgraph.spec.references import (
     BadEnvironmentReferenceError,
@@ -51,7 +52,8 @@ def parsed(reference: str) -> EnvironmentReference:
         return parse_environment_reference(reference)
     except BadEnvironmentReferenceError as error:
         code = "bad-digest" if reference.strip().startswith("sha256:") else "bad-reference"
-        raise NotFoundError(f"{reference!r}: {error}", code=code) from error
+        text = reference if reference.count("/") > 2 else shown(reference)
+        raise NotFoundError(f"{text}: {error}", code=code) from error
 
 
 def find_state(
@@ -69,7 +71,7 @@ def find_state(
             code="other-registry",
             hint="pull or clone it: what a registry has changes there, not here",
         )
-    if wanted.workspace and workspace and wanted.workspace.lower() != workspace.lower():
+    if workspace and wanted.is_of_another(workspace):
         raise NotFoundError(
             f"{reference!r} is of the workspace {wanted.workspace!r}; this one is {workspace!r}",
             code="other-workspace",

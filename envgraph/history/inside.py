@@ -19,8 +19,8 @@ from envgraph.model.oci import ImageConfig
 from envgraph_store.digest import Digest
 
 OURS: Final = "envgraph: "
-MOST_BYTES: Final = 1 << 30
-"""Of compressed layers that are read for the names in them."""
+MOST_BYTES: Final = 1 << 29
+"""Of compressed layers that are read for the names in them: some ten seconds' work."""
 
 _MOST_RAW: Final = 16 << 30
 _MOST_ENTRIES: Final = 2_000_000

@@ -14,6 +14,7 @@ from typing import Any
 from envgraph.history.read import read_record
 from envgraph.model.names import escape_name, unescape_name
 from envgraph.model.records import VersionRecord
+from envgraph.registry.moves import CatalogueState
 from envgraph_store import Digest, Store, Transaction
 
 CURATED = "curated"
@@ -30,11 +31,19 @@ class Shelved:
     name: str
     versions: Mapping[str, tuple[Digest, Digest]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    archived: frozenset[str] = frozenset()
+    moves: Digest | None = None
+    """The artifact of the moves that ``labels`` and ``archived`` are what holds after."""
 
     def artifact(self, version: str) -> Digest | None:
         """The artifact of a version that is known."""
         found = self.versions.get(version)
         return None if found is None else found[1]
+
+    def labels_of(self, version: str) -> tuple[str, ...]:
+        """The labels that mean a version, ``latest`` first."""
+        found = [label for label, meant in self.labels.items() if meant == version]
+        return tuple(sorted(found, key=lambda label: (label != "latest", label)))
 
 
 class Shelf:
@@ -77,7 +86,14 @@ class Shelf:
             version: (Digest(record), Digest(artifact))
             for version, (record, artifact) in ref.value["versions"].items()
         }
-        return Shelved(name, versions, dict(ref.value["labels"]))
+        moves = ref.value.get("moves")
+        return Shelved(
+            name,
+            versions,
+            dict(ref.value["labels"]),
+            frozenset(ref.value.get("archived", ())),
+            None if moves is None else Digest.from_hex(moves),
+        )
 
     def record(self, registry: str, name: str, version: str) -> VersionRecord | None:
         """A version that is known; ``curated`` where somebody else owns the registry."""
@@ -99,15 +115,21 @@ class Shelf:
         needed += [lock.record for lock in record.locks.values()]
         return None if self._store.blobs.missing(needed) else record
 
-    def listed(self, registry: str, *, all: bool = False) -> list[VersionRecord]:
-        """The latest version of each environment that was seen; with ``all`` every version."""
+    def listed(
+        self, registry: str, *, all: bool = False, archived: bool = False
+    ) -> list[VersionRecord]:
+        """The latest version of each environment that was seen; with ``all`` every version.
+
+        ``archived``: what is archived there, too.
+        """
         found: list[VersionRecord] = []
         for name in self.names(registry):
             known = self.get(registry, name)
             records = [
                 record
                 for version in known.versions
-                if (record := self.record(registry, name, version)) is not None
+                if (archived or version not in known.archived)
+                and (record := self.record(registry, name, version)) is not None
             ]
             records.sort(key=lambda record: record.time, reverse=True)
             latest = known.labels.get("latest")
@@ -128,9 +150,13 @@ class Shelf:
         registry: str,
         found: Mapping[str, list[tuple[VersionRecord, Digest]]],
         labels: Mapping[str, Mapping[str, str]],
+        states: Mapping[str, tuple[Digest | None, CatalogueState]] = {},
     ) -> None:
-        """Remember versions (with their artifacts) and labels, by name of the environment."""
-        for name in found.keys() | labels.keys():
+        """Remember versions (with their artifacts) and labels, by name of the environment.
+
+        ``states``: what the catalogue's moves come to, with the artifact that they are in.
+        """
+        for name in found.keys() | labels.keys() | states.keys():
             ref_name = self._ref(registry, name)
             ref = self._store.refs.get(ref_name)
             before: dict[str, Any] = {"versions": {}, "labels": {}} if ref is None else ref.value
@@ -139,9 +165,16 @@ class Shelf:
                 digest = batch.add_bytes(record.to_bytes())
                 versions[record.version] = [str(digest), str(artifact)]
             value = {
+                **before,
                 "versions": versions,
                 "labels": dict(before["labels"]) | dict(labels.get(name, {})),
             }
+            if name in states:
+                moves, state = states[name]
+                kept = {k: v for k, v in value["labels"].items() if k not in state.known}
+                value["labels"] = kept | state.meaning()
+                value["archived"] = sorted(state.archived)
+                value["moves"] = None if moves is None else moves.hex
             if ref is None or value != before:
                 batch.set_ref(ref_name, value, None if ref is None else ref.generation)
 

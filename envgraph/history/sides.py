@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Final
 
 from envgraph.diff.pictures import Picture
 from envgraph.diff.versions import Side
-from envgraph.errors import EnvgraphError, NotFoundError
+from envgraph.errors import NotFoundError
+from envgraph.history.beside import record_beside
+from envgraph.history.foundimage import FoundImage
 from envgraph.history.pictures import (
-    FoundImage,
     Images,
     is_local_image,
     is_registry_image,
-    registry_reference,
     same_layers,
 )
 from envgraph.history.read import environment_refs, read_version, state_at, versions
@@ -41,13 +41,10 @@ from envgraph_store import Digest, Store
 
 if TYPE_CHECKING:
     from envgraph.lock.registry_bases import RegistryBases
-    from envgraph.registry.artifacts import EnvironmentRecord
     from envgraph.registry.remotes import Remotes
 
 Pair = tuple[Side, Side] | tuple[Picture, Picture]
 _LOCKFILES: Final = (".yml", ".yaml", ".lock")
-_MOST_RECORDS: Final = 50
-"""How many records of a repository are read to find the one of an image."""
 
 
 @dataclass(slots=True)
@@ -116,6 +113,11 @@ class Sides:
         before = platform if platform in one.locks else next(iter(one.locks))
         return self._documents().side(one, before), self._documents().side(two, platform)
 
+    def is_reference(self, text: str) -> bool:
+        """It names a version as every verb takes it: no image, file or other workspace."""
+        other = _other_workspace(text) is not None or is_local_image(text)
+        return not (other or is_registry_image(text) or text.endswith(_LOCKFILES))
+
     def open(self, text: str) -> Opened:
         """What a text names; NotFoundError, and what registries answer otherwise."""
         if (other := _other_workspace(text)) is not None:
@@ -131,9 +133,9 @@ class Sides:
                     f"there is no file {path}", code="missing-file",
                     detail="a path starts at the workspace folder",
                 )  # fmt: skip
+        self._check_path(text)
         if is_registry_image(text):
             return self._in_registry(text)
-        self._check_folder(text)
         try:
             record = self._find(text)
         except NotFoundError as error:
@@ -143,16 +145,21 @@ class Sides:
             return found
         return self._version(record, text)
 
-    def _check_folder(self, text: str) -> None:
+    def _check_path(self, text: str) -> None:
+        """Refuse what is there as a file or folder, and is said neither to be nor to be asked."""
         path = Path(self._root, Path(text).expanduser())
-        if ("/" in text or text in (".", "..", "~")) and path.is_dir():
-            raise NotFoundError(
-                f"{text!r} is a folder",
-                code="bad-reference",
-                hint=f"name an environment of the workspace there: {text}#NAME:VERSION"
-                if (path / "envgraph.yaml").is_file()
-                else f"an OCI layout? write oci:{text}",
-            )
+        if ("/" not in text and text not in (".", "..", "~")) or not path.exists():
+            return
+        hint = f"an OCI layout? write oci:{text}"
+        if (path / "envgraph.yaml").is_file():
+            hint = f"name an environment of the workspace there: {text}#NAME:VERSION"
+        elif path.is_file():
+            hint = f"an image in a file? write oci:{text} or docker-archive:{text}"
+        raise NotFoundError(
+            f"{text!r} is a {'folder' if path.is_dir() else 'file'}",
+            code="bad-reference",
+            hint=hint,
+        )
 
     def _in_workspace(self, text: str, folder: str, reference: str) -> Opened:
         if not reference:
@@ -289,7 +296,7 @@ class Sides:
         first = images[next(iter(images))]()
         contents = None
         if "envgraph.lock" in first.labels and self._remotes is not None:
-            contents = _record_beside(self._remotes(), text, first)
+            contents = record_beside(self._remotes(), text, first)
         if contents is None:
             return opened
         documents = self._documents({Digest.of(data): data for data in contents.documents}
@@ -331,36 +338,3 @@ def _with_hint(error: NotFoundError, text: str) -> NotFoundError:
     return NotFoundError(
         replace(first, hint=f"{hint} an environment of another workspace is PATH#NAME:VERSION")
     )
-
-
-def _record_beside(remotes: Remotes, text: str, image: FoundImage) -> EnvironmentRecord | None:
-    """The version that an image is, as the record beside it in its registry says.
-
-    Only documents are fetched. None where no record there is about this image.
-    """
-    from envgraph.registry.artifacts import (
-        ENVIRONMENT_TYPE,
-        fetch_parts,
-        read_contents,
-        read_environment,
-        read_version,
-    )
-
-    reference = registry_reference(text)
-    repository = remotes.for_host(reference.domain).repository(reference.repository)
-    try:
-        tags = [tag for tag in repository.tags() if tag.startswith("record-")]
-    except EnvgraphError:
-        return None
-    for tag in sorted(tags)[:_MOST_RECORDS]:
-        what = f"{reference.domain}/{reference.repository}:{tag}"
-        try:
-            contents = read_contents(repository.get_manifest(tag).data, ENVIRONMENT_TYPE, what)
-            only = replace(contents, parts=contents.parts[:1], config=contents.parts[0])
-            record = read_version(only, fetch_parts(repository, only), what)
-            if image.digest not in (record.image, *record.images.values()):
-                continue
-            return read_environment(contents, fetch_parts(repository, contents), what)
-        except EnvgraphError:
-            continue  # damaged, or gone meanwhile: the image itself can be compared
-    return None

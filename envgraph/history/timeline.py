@@ -50,7 +50,7 @@ class Entry:
         """What happened, in a few words."""
         if isinstance(self.record, VersionRecord):
             return self._registered(self.record)
-        return _words(self.record.change)
+        return change_words(self.record.change)
 
     def _registered(self, record: VersionRecord) -> str:
         if record.changed == ("image",):
@@ -100,7 +100,8 @@ class Entry:
         return found
 
 
-def _words(change: Change) -> str:
+def change_words(change: Change) -> str:
+    """A change in a few words."""
     if change.event == "label":
         if change.version is None:
             return f"label {change.label}: taken from {change.before}"

@@ -10,7 +10,7 @@ from typing import Any
 from envgraph.diff.pictures import Picture
 from envgraph.diff.versions import Side
 from envgraph.errors import EnvgraphError
-from envgraph.history.pictures import picture_layers, picture_settings
+from envgraph.history.foundimage import picture_layers, picture_settings
 from envgraph.lock.pins import Pins
 from envgraph.model.locked import BaseLayer, LockedBase, LockedEnvironment
 from envgraph.model.oci import DOCUMENT_LIMIT, Index, read_config, read_document

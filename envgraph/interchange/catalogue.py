@@ -1,18 +1,21 @@
 """Environments of a registry by name: who may share there, what is shared, what it is.
 
 A shared version is the artifact of its record, tagged by the version in the repository
-of its name; its image lies where every image of its definition lies. A label is a tag
-that moves. The registry's owner, where it has one, is the only one who may share.
+of its name; its image lies where every image of its definition lies. ``latest`` is a tag
+that moves; every other label is recorded (:mod:`envgraph.registry.moves`), and has a tag
+as well. The registry's owner, where it has one, is the only one who may share.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from envgraph.errors import EnvgraphError, IntegrityError, NotFoundError
 from envgraph.interchange.parcel import Parcel, parcel_of
+from envgraph.model.history import Change, ChangeRecord
 from envgraph.model.names import reserved_prefix
 from envgraph.model.oci import OCI_IMAGE_MANIFEST, Descriptor
 from envgraph.model.records import VersionRecord
@@ -28,8 +31,17 @@ from envgraph.registry.artifacts import (
     read_environment,
     read_owner,
 )
+from envgraph.registry.moves import (
+    MOVES_TYPE,
+    CatalogueState,
+    appended,
+    moves_artifact,
+    read_moves,
+    state_of_moves,
+)
 from envgraph.registry.names import (
     CATALOGUE,
+    MOVES_TAG,
     OWNER_REPOSITORY,
     OWNER_TAG,
     catalogue_repository,
@@ -105,13 +117,47 @@ class Catalogue:
     def meant(self, name: str, version: str | None = None, label: str | None = None) -> Digest:
         """The artifact that a version or label (else ``latest``) means now.
 
+        What a label means, the moves say; a label that nobody has recorded, its tag.
         NotFoundError with what there is instead.
         """
+        if version is None and label not in (None, LATEST):
+            state = self.state(name)
+            if label in state.known:
+                version = state.meaning().get(label or "")
+                if version is None:
+                    raise self._unknown(name, None, label)
         tag = version_tag(version) if version is not None else label_tag(label or LATEST)
         found = self._repository(name).resolve(tag)
         if found is None:
             raise self._unknown(name, version, label)
         return found.digest
+
+    def latest(self, name: str) -> Digest | None:
+        """The artifact that ``latest`` means; None where nothing is shared."""
+        found = self._repository(name).resolve(label_tag(LATEST))
+        return None if found is None else found.digest
+
+    def moves(self, name: str) -> tuple[ChangeRecord, ...]:
+        """Every move of a label, archived and restored, the oldest first."""
+        found = self._repository(name).resolve(MOVES_TAG)
+        return () if found is None else self.read_moves(name, found.digest)
+
+    def moves_digest(self, name: str) -> Digest | None:
+        """The artifact that holds the moves now; None where there is none."""
+        found = self._repository(name).resolve(MOVES_TAG)
+        return None if found is None else found.digest
+
+    def read_moves(self, name: str, artifact: Digest) -> tuple[ChangeRecord, ...]:
+        """The moves in an artifact; IntegrityError where their chain is broken."""
+        repository = self._repository(name)
+        what = f"{self._remote.title}: the moves of {name!r}"
+        manifest = repository.get_manifest(str(artifact))
+        contents = read_contents(manifest.data, MOVES_TYPE, what)
+        return read_moves(contents, fetch_parts(repository, contents), name, what)
+
+    def state(self, name: str) -> CatalogueState:
+        """What holds now of the labels and of what is archived."""
+        return state_of_moves(self.moves(name))
 
     def fetch(self, name: str, artifact: Digest) -> Shared:
         """A version's documents; IntegrityError when they are not those of that name."""
@@ -141,10 +187,14 @@ class Catalogue:
                 code="unknown-name",
                 hint=f"`envgraph list --registry {self._remote.name}` shows what it shares",
             )
-        what = f"version {version!r}" if version is not None else f"label {label or LATEST!r}"
+        if version is not None:
+            what, code = f"version {version!r}", "unknown-version"
+        else:
+            what, code = f"label {label or LATEST!r}", "unknown-label"
+            known = sorted({LATEST, *self.state(name).labels})
         return NotFoundError(
             f"{name!r} of the registry {self._remote.name!r} has no {what}",
-            code="unknown-version" if version is not None else "unknown-label",
+            code=code,
             hint=f"it has {', '.join(known[:10])}",
         )
 
@@ -208,20 +258,48 @@ class Catalogue:
             hint="its owner can share there; ask them, or choose another registry",
         )
 
-    def publish(self, parcel: Parcel) -> bool:
+    def publish(self, parcel: Parcel, *, latest: bool = True) -> bool:
         """Name a version whose image is in the registry; False when it was shared before.
 
-        ``latest`` means it from now on.
+        ``latest`` means it from now on; without, only where nothing else does.
         """
         record = parcel.record
         repository = self._repository(record.environment)
-        tag, latest = version_tag(record.version), label_tag(LATEST)
+        tag = version_tag(record.version)
         there = repository.resolve(tag)
         if there is not None:
             return False
-        artifact = environment_artifact(parcel.contents)
-        self._put(repository, artifact, [tag, latest], mount=record.image_name)
+        tags = [tag]
+        if latest or repository.resolve(label_tag(LATEST)) is None:
+            tags.append(label_tag(LATEST))
+        self._put(repository, environment_artifact(parcel.contents), tags, record.image_name)
         return True
+
+    def let_mean(self, name: str, label: str, version: str) -> None:
+        """Put a label's tag (``latest`` among them) at a version that is shared."""
+        repository = self._repository(name)
+        manifest = repository.get_manifest(version_tag(version))
+        if repository.resolve(label_tag(label)) != manifest.digest:
+            repository.put_manifest(label_tag(label), manifest.data, OCI_IMAGE_MANIFEST)
+
+    def record(
+        self, name: str, changes: Sequence[Change], *, workspace: str, time: str, tool: str
+    ) -> None:
+        """Append moves to the catalogue's history of an environment.
+
+        Registries have no compare-and-swap: what was written is read again, and appended
+        once more where somebody else has written at the same moment. One window is left:
+        whoever writes over it after that look takes its place.
+        """
+        repository = self._repository(name)
+        for _ in range(3):
+            moves = appended(
+                self.moves(name), changes, name=name, workspace=workspace, time=time, tool=tool
+            )
+            artifact = moves_artifact(moves)
+            self._put(repository, artifact, [MOVES_TAG])
+            if self.moves_digest(name) == artifact.digest:
+                return
 
     def _put(
         self,

@@ -38,6 +38,7 @@ from envgraph.spec.build_section import with_dockerfile
 from envgraph.spec.context_address import (
     COMMIT,
     ArchiveContext,
+    BadContextError,
     GitContext,
     parse_context,
     shown_address,
@@ -140,7 +141,10 @@ class Contexts:
         origin = None if before is None else before.origin
         if origin is None:
             return None
-        asked, had = parse_context(build.path), parse_context(origin.address)
+        try:
+            asked, had = parse_context(build.path), parse_context(origin.address)
+        except BadContextError:  # a lock that somebody wrote
+            return None
         if isinstance(asked, GitContext) and isinstance(had, GitContext):
             same = (asked.shown, asked.ref) == (had.shown, had.ref)
         else:

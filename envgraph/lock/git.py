@@ -110,6 +110,8 @@ class Git:
         ``ref`` is where it was found, for servers that give no commit by its name.
         ResolveError ``context-gone`` when it is not there any more.
         """
+        if not COMMIT.fullmatch(commit):
+            raise ResolveError(f"{commit[:80]!r} is no commit", code="context-gone")
         if not (self.folder / "HEAD").exists():
             kind = "sha256" if len(commit) == 64 else "sha1"
             self._run(["init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "."],

@@ -60,6 +60,12 @@ _REASONS: Final = (
         "git config --global --add safe.directory PATH",
     ),
     (
+        r"SSL certificate problem|certificate verif|unable to get local issuer",
+        "context-certificate",
+        "the certificate of {} is not trusted",
+        "name the authority's file: SSL_CERT_FILE, or git's http.sslCAInfo",
+    ),
+    (
         r"resolve host|Connection (refused|timed out|reset)|unable to connect|Failed to connect"
         r"|Network is unreachable|Could not connect|Operation too slow|SSL|certificate"
         r"|unexpected disconnect|hung up|early EOF",

@@ -7,6 +7,7 @@ checked on reading; a document of a newer schema is refused, never half read.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,6 +28,13 @@ _PACKAGE_TEXT: Final = (
     "manager", "name", "version", "build", "subdir", "channel", "file_name", "url", "md5",
     "noarch", "license", "python_site_packages_path",
 )  # fmt: skip
+_PINNED: Final = {
+    "git": re.compile("[0-9a-f]{40}|[0-9a-f]{64}"),
+    "archive": re.compile("[0-9a-f]{64}"),
+}
+_REF: Final = re.compile(r"|HEAD|refs/[^\x00-\x20\x7f~^:?*\[\\]+")
+"""These become words for git: whatever wrote a lockfile, they are none of its options."""
+
 _ORIGIN: Final = ("kind", "address", "pinned", "ref", "validator")
 _PACKAGE_NUMBERS: Final = ("size", "build_number", "timestamp_ms")
 _PACKAGE_LISTS: Final = ("depends", "constrains")
@@ -144,8 +152,10 @@ def built_from_document(document: Mapping[str, Any]) -> dict[str, Any]:
 def _origin(document: Mapping[str, Any] | None) -> ContextOrigin | None:
     if document is None:
         return None
-    if document["kind"] not in ("git", "archive"):
-        raise ValueError(f"a context comes from no {document['kind']!r}")
+    pattern = _PINNED.get(str(document["kind"]))
+    pinned, ref = str(document["pinned"]), str(document.get("ref", ""))
+    if pattern is None or not pattern.fullmatch(pinned) or not _REF.fullmatch(ref):
+        raise ValueError("a context that was pinned to no commit and to no archive")
     return ContextOrigin(**{name: str(document.get(name, "")) for name in _ORIGIN})  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
 """Names that a user gives, and the reversible escapes where one does not fit.
 
 A name has 1 to 255 characters and holds no control character, ``/``, ``:`` or
-``@``. File systems, OCI repositories and tags allow less, so:
+``@``; ``.`` and ``..`` are none. File systems, OCI repositories and tags allow less, so:
 
 - **file names and refs** (:func:`escape_name`): letters, digits, ``-``, ``_`` and
   ``.`` stay; every other byte of the UTF-8 text is ``%HH``, and so is a dot that
@@ -50,9 +50,16 @@ def name_problem(name: str) -> str | None:
             return f"a name cannot hold {character!r}"
         if _is_control(character):
             return f"a name cannot hold the control character U+{ord(character):04X}"
+    if name in (".", ".."):
+        return f"a name cannot be {name!r}, which is a folder everywhere"
     if name != name.strip():
         return "a name cannot begin or end with a space"
     return None
+
+
+def shown(name: str) -> str:
+    """``name`` in quotes for a message, its beginning where it is very long."""
+    return repr(name if len(name) <= 60 else name[:59] + "…")
 
 
 def version_problem(version: str) -> str | None:

@@ -60,6 +60,9 @@ class Inventory:
     unnamed: frozenset[str] = frozenset()
     """Environments whose newest image has lost its name in the layout's index."""
 
+    archived: Mapping[str, bool] = field(default_factory=dict)
+    """Environments whose newest version is hidden; True: with the whole environment."""
+
     generation: str = ""
     registry: RegistryView | None = None
     """None where the workspace has no registry."""

@@ -14,11 +14,19 @@ from envgraph.model.graph import BuildGraph
 from envgraph.model.locked import LockedBase
 from envgraph.model.records import VersionRecord
 from envgraph.plan.inventory import Inventory
+from envgraph.plan.remarks import (
+    archived,
+    lacks_libc,
+    link_script_warnings,
+    no_libc,
+    version_taken,
+)
 from envgraph.plan.steps import (
     ACTIONS,
     BUILT_KINDS,
     LAYER_KINDS,
     Action,
+    Borrowed,
     Step,
     base_before,
     lock_steps,
@@ -124,6 +132,9 @@ class Plan:
     complete: bool = True
     """Nothing was left out because the registry could not be asked."""
 
+    borrowed: tuple[Borrowed, ...] = ()
+    """Environments of registries' catalogues that jobs use, and that are not here."""
+
     @property
     def pushed(self) -> tuple[EnvironmentChange, ...]:
         """The environments whose version goes to the registry."""
@@ -191,11 +202,13 @@ def make_plan(
     for target in targets:
         change = change_of(target, inventory)
         if change.is_refused:
-            problems.append(_taken(target, change))
+            problems.append(version_taken(target, change))
             continue  # nothing of it is done: not its pins, layers or names
         changes.append(change)
-        if change.action != "no-op" and _lacks_libc(target):
-            problems.append(_no_libc(target))
+        if (remark := archived(change, inventory)) is not None:
+            problems.append(remark)
+        if change.action != "no-op" and lacks_libc(target):
+            problems.append(no_libc(target))
     graph = graph.restricted([change.target.name for change in changes])
     problems += link_script_warnings(graph, inventory.link_scripts)
     moved = [package for change in changes for package in change.packages]
@@ -316,48 +329,6 @@ def _anonymous_version(
 def _next_version(taken: Mapping[str, VersionRecord]) -> str:
     numbers = [int(v) for v in taken if v.isdecimal() and v.isascii() and len(v) < 19]
     return str(max(numbers, default=0) + 1)
-
-
-def _lacks_libc(target: Target) -> bool:
-    return target.first.lock.base.is_scratch and bool(target.first.lock.packages)
-
-
-def _taken(target: Target, change: EnvironmentChange) -> Diagnostic:
-    what = " and ".join(filter(None, (", ".join(change.changed[:-1]), *change.changed[-1:])))
-    return Diagnostic(
-        "version-taken",
-        f"version {change.version} of {target.name!r} exists with another {what}",
-        "a version never changes once it is registered",
-        target.spec.source,
-        "give a new version, or leave `version:` out and it is counted up",
-    )
-
-
-def link_script_warnings(
-    graph: BuildGraph, scripts: Mapping[NodeKey, tuple[str, ...]]
-) -> list[Diagnostic]:
-    """One warning for each package with scripts that an installer would run."""
-    return [
-        Diagnostic(
-            "post-link",
-            f"{graph[key].name} has link scripts, which do not run in an image",
-            f"{', '.join(found)}; needed by {', '.join(graph.environments(key))}",
-            hint="most only print a message; if it matters, a docker step can run them",
-            severity="warning",
-        )
-        for key, found in scripts.items()
-    ]
-
-
-def _no_libc(target: Target) -> Diagnostic:
-    return Diagnostic(
-        "no-libc",
-        f"{target.name!r} stands on `scratch`: its image has no C library",
-        "conda packages for Linux need glibc from the base; `envgraph run` is not concerned",
-        target.spec.source,
-        "name a base with glibc: `image: oci:PATH`, or image.default_base in envgraph.yaml",
-        "warning",
-    )
 
 
 def _tag_step(change: EnvironmentChange) -> Step:

@@ -20,12 +20,28 @@ ACTIONS: Final[tuple[Action, ...]] = ("keep", "resolve", "pull", "build", "push"
 BUILT_KINDS: Final = frozenset({"docker-step", "build-context"})
 """What a builder makes. Pulled images are assembled again from their lock, but for these:
 what the registry says of them is believed, or they are built where they are missing."""
+BORROWED: Final = "registry-environment"
+"""The kind of a step for an environment of a registry's catalogue."""
+
 LAYER_KINDS: Final = frozenset(
     {
         "root-layer", "docker-step", "build-context", "conda-package", "pip-package",
         "layer-group", "activation-layer",
     }
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A version of a registry's catalogue that a job uses by its address, and apply pulls.
+
+    ``label`` is what named it, where no version did.
+    """
+
+    registry: str
+    name: str
+    version: str
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

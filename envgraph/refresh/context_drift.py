@@ -13,7 +13,7 @@ from envgraph.model.config import WorkspaceConfig
 from envgraph.model.drift import ContextStanding
 from envgraph.model.locked import ContextOrigin
 from envgraph.refresh.asking import Asking, Subject
-from envgraph.spec.context_address import GitContext, parse_context, shown_address
+from envgraph.spec.context_address import BadContextError, GitContext, parse_context, shown_address
 from envgraph_store import Store
 
 _GONE = frozenset({"context-ref", "context-repository"})
@@ -71,6 +71,8 @@ def _ask(
         full = credentials.expand(address, os.environ, config.secrets)
         mark = mark_now(full, offline=offline)
         return ContextStanding(origin.pinned if mark == origin.validator else mark)
+    except BadContextError as error:
+        return EnvgraphError(str(error), code="context-address")
     except EnvgraphError as error:
         [first, *_] = error.diagnostics
         gone = first.code in _GONE or getattr(error, "status", 0) in (404, 410)

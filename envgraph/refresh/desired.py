@@ -150,7 +150,8 @@ def _from_workspace(
     """
     from envgraph.spec import discover, load_environment
 
-    wanted = {used.reference.name for used in references if not used.reference.registry}
+    own = [used for used in references if not used.reference.is_of_another(config.name)]
+    wanted = {used.reference.name for used in own if not used.reference.registry}
     problems: list[Diagnostic] = []
     inputs: list[str] = []
     if wanted - set(found.specs):
@@ -160,13 +161,14 @@ def _from_workspace(
             spec = result.spec
             if spec is None or spec.name not in wanted or spec.name in found.specs:
                 continue
-            if any(_answers(spec, used.reference) for used in references):
+            if any(_answers(spec, used.reference) for used in own):
                 problems += result.diagnostics
                 problems += found.add([spec], str(path))
     left = [
         used
         for used in references
-        if not any(_answers(spec, used.reference) for spec in found.specs.values())
+        if used not in own
+        or not any(_answers(spec, used.reference) for spec in found.specs.values())
     ]
     return left, problems, inputs
 

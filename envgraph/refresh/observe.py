@@ -226,6 +226,7 @@ def observe(
         previous_locks=registered.locks,
         link_scripts=scripts,
         unnamed=frozenset(registered.unnamed),
+        archived=registered.archived,
         generation=generation,
     )
 
@@ -262,6 +263,7 @@ class _Versions:
     deleted: dict[str, frozenset[str]] = field(default_factory=dict)
     locks: dict[str, dict[str, LockedEnvironment]] = field(default_factory=dict)
     unnamed: set[str] = field(default_factory=set)
+    archived: dict[str, bool] = field(default_factory=dict)
 
 
 def _versions(store: Store, workspace_id: str, targets: Sequence[Target]) -> _Versions:
@@ -278,6 +280,8 @@ def _versions(store: Store, workspace_id: str, targets: Sequence[Target]) -> _Ve
             found.taken[target.name] = _all_of(store, workspace_id, target.name)
             continue
         record = found.newest[target.name] = read_version(store, newest)
+        if state.is_hidden(newest):
+            found.archived[target.name] = state.archived
         if _is_unnamed(store, state, record):
             found.unnamed.add(target.name)
         wanted = {p: locked.identity for p, locked in target.platforms.items()}

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from envgraph.lock.registry_bases import RegistryBases
     from envgraph.plan.inventory import Inventory
     from envgraph.plan.planfile import SavedPlan
+    from envgraph.refresh.borrowed import Borrowing
     from envgraph.refresh.rebase import Rebase
     from envgraph.refresh.remote import Mapper
+    from envgraph.registry.remotes import Remotes
+    from envgraph.spec.job_files import UsedReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class Planned:
     again: bool
     """The question can be asked once more, and may have another answer by then."""
 
+    moving: bool = False
+    """A registry was asked what a label means, and has to be asked each time."""
+
 
 class Planner:
     """Makes plans for one workspace. Keeps nothing, and solves only what nobody has pinned."""
@@ -73,13 +79,16 @@ class Planner:
         now: datetime,
         mapper: Mapper,
         remarks: Sequence[Diagnostic] = (),
+        remotes: Callable[[], Remotes],
         who_builds: Callable[[Plan], Sequence[Diagnostic]] = lambda plan: (),
     ) -> None:
         """Bind the parts; ``remarks`` are on envgraph.yaml and go into every plan.
 
-        ``who_builds`` says what a plan's steps need of a builder, and whether it is there.
+        ``remotes`` are the registries that jobs may name; ``who_builds`` says what a plan's
+        steps need of a builder, and whether it is there.
         """
         self._who_builds = who_builds
+        self._remotes = remotes
         self._config = config
         self._store = store
         self._registry = registry
@@ -177,10 +186,9 @@ class Planner:
     ) -> Planned:
         desired = desire(self._config, loaded, finder)
         missing: list[Diagnostic] = []
+        borrowing = None
         if loaded.references:
-            from envgraph.refresh.references import missing_references
-
-            missing = missing_references(self._config, self._store, loaded.references)
+            missing, borrowing = self._references(loaded.references)
         inventory = observe(
             self._store,
             self._config.id,
@@ -197,11 +205,26 @@ class Planner:
             replace=question.replace,
             diagnostics=(*self._remarks, *desired.diagnostics, *missing, *remarks),
         )
+        plan = plan if borrowing is None else borrowing.add_to(plan)
         said = self._who_builds(plan)
         plan = replace(plan, diagnostics=(*plan.diagnostics, *said)) if said else plan
         own = self._config.file or str(Path(self._config.root) / "envgraph.yaml")
         inputs = tuple(dict.fromkeys([own, *desired.inputs]))
-        return Planned(plan, question, desired, inputs, again)
+        moving = borrowing is not None and borrowing.moving
+        return Planned(plan, question, desired, inputs, again, moving)
+
+    def _references(
+        self, references: Sequence[UsedReference]
+    ) -> tuple[list[Diagnostic], Borrowing]:
+        """What jobs only name: problems, and the steps for what registries have."""
+        from envgraph.refresh.borrowed import borrow
+        from envgraph.refresh.references import missing_references
+
+        missing = missing_references(self._config, self._store, references)
+        bad = {problem.source for problem in missing if problem.code == "unknown-registry"}
+        known = [used for used in references if used.source not in bad]
+        borrowing = borrow(self._store, self._config.id, known, self._remotes, self._mapper)
+        return [*missing, *borrowing.problems], borrowing
 
     def _look_at_registry(
         self, desired: Desired, inventory: Inventory, *, fresh: bool
@@ -248,6 +271,8 @@ def stays_true(planned: Planned, config: WorkspaceConfig) -> bool:
     """
     plan, question = planned.plan, planned.question
     if plan.changes or not plan.applyable or question.targets or question.replace:
+        return False
+    if planned.moving:
         return False
     return plan.complete and (config.base_images == "freeze" or not _has_moving_bases(planned))
 

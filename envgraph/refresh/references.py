@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from envgraph.errors import Diagnostic, NotFoundError
 from envgraph.history.find import find_version
 from envgraph.model.config import WorkspaceConfig
+from envgraph.registry.remotes import WORKSPACE
 from envgraph_store import Store
 
 if TYPE_CHECKING:
@@ -19,21 +21,24 @@ def missing_references(
 ) -> list[Diagnostic]:
     """An error for each reference that nothing here answers, at its place in the file.
 
-    Registries are not asked: an environment of one that the workspace knows comes with
-    `pull`, or when the job runs, and a remark says so.
+    Registries are not asked (:mod:`envgraph.refresh.borrowed` does); one that the workspace
+    does not know is an error.
     """
     problems: list[Diagnostic] = []
     for used in references:
         registry = used.reference.registry
-        if registry and registry in config.registries:
+        if registry in config.registries or (registry == WORKSPACE and config.registry):
+            continue
+        if used.reference.is_of_another(config.name):
             problems.append(
                 Diagnostic(
-                    "registry-environment",
-                    f"{used.where}: {used.reference} is in a registry",
-                    "it is not part of this plan",
+                    "other-workspace",
+                    f"{used.where}: {used.reference} is of the workspace"
+                    f" {used.reference.workspace!r}; this one is {config.name!r}",
+                    "what other workspaces have is not looked up",
                     used.source,
-                    f"`envgraph pull {used.reference}` brings it here",
-                    "info",
+                    "share it there, and name it by azureml://registries/…; or name an"
+                    " environment of this workspace",
                 )
             )
         elif registry:
@@ -43,7 +48,7 @@ def missing_references(
                     f"{used.where}: this workspace has no registry {registry!r}",
                     str(used.reference),
                     used.source,
-                    "add it to `registries` in envgraph.yaml, or name an environment of your own",
+                    _registry_hint(config, registry),
                 )
             )
         else:
@@ -61,3 +66,10 @@ def missing_references(
                     for d in error.diagnostics
                 )
     return problems
+
+
+def _registry_hint(config: WorkspaceConfig, registry: str) -> str:
+    near = difflib.get_close_matches(registry, list(config.registries), 1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return "add it to `registries` in envgraph.yaml, or name an environment of your own"

@@ -147,21 +147,22 @@ def environment_artifact(item: EnvironmentRecord) -> Artifact:
         *((BASE, item.bases[digest]) for digest in sorted(item.bases)),
         *((STEPS, item.steps[platform]) for platform in sorted(item.steps)),
     ]
-    return _artifact(ENVIRONMENT_TYPE, (ASSEMBLY, config), parts)
+    return make_artifact(ENVIRONMENT_TYPE, (ASSEMBLY, config), parts)
 
 
 def pin_artifact(lock_record: bytes) -> Artifact:
     """The artifact of one lock."""
-    return _artifact(PIN_TYPE, (EMPTY, EMPTY_BYTES), [(LOCK, lock_record)])
+    return make_artifact(PIN_TYPE, (EMPTY, EMPTY_BYTES), [(LOCK, lock_record)])
 
 
 def owner_artifact(workspace_id: str, name: str) -> Artifact:
     """The artifact that says whose registry it is."""
     config = document_bytes({"id": workspace_id, "workspace": name})
-    return _artifact(OWNER_TYPE, (OWNER, config), [(EMPTY, EMPTY_BYTES)])
+    return make_artifact(OWNER_TYPE, (OWNER, config), [(EMPTY, EMPTY_BYTES)])
 
 
-def _artifact(kind: str, config: tuple[str, bytes], parts: list[tuple[str, bytes]]) -> Artifact:
+def make_artifact(kind: str, config: tuple[str, bytes], parts: list[tuple[str, bytes]]) -> Artifact:
+    """An artifact of that type: media types and bytes of its config and its parts."""
     described = [Descriptor(media, Digest.of(data), len(data)) for media, data in parts]
     manifest = document_bytes(
         {

@@ -12,6 +12,7 @@
       pin-<56 hex>-<56 hex>                 a lock, by pin key and by the lock record's digest
     envgraph/catalogue/<escaped name>     shared environments, tagged by version,
       label-<escaped label>                 and by label
+      record-moves                          every move of a label, archived, restored
     envgraph/registry:owner               who may write to the catalogue
 
 A version that looks like one of the other tags has its first character escaped, so
@@ -39,6 +40,7 @@ STEPS_REPOSITORY: Final = "envgraph/steps"
 CATALOGUE: Final = "envgraph/catalogue/"
 OWNER_REPOSITORY: Final = "envgraph/registry"
 OWNER_TAG: Final = "owner"
+MOVES_TAG: Final = "record-moves"
 
 _OURS: Final = ("key-", "record-", "pin-", "label-")
 _CUT: Final = 56

@@ -128,9 +128,12 @@ class Environments:
         """
         with self._room.bound() as binding:
             if registry is not None:
-                shared = binding.traffic.listed(registry, all=name is not None)
+                every = name is not None
+                shared = binding.traffic.listed(registry, all=every, archived=archived)
                 wanted = [record for record in shared if name in (None, record.environment)]
-                return EnvironmentList(self._room.version(binding, record) for record in wanted)
+                return EnvironmentList(
+                    self._room.version(binding, record, registry) for record in wanted
+                )
             if name is None:
                 return self._room.latest(binding, archived=archived)
             return self._room.every(binding, name, archived=archived)

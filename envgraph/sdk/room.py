@@ -52,8 +52,16 @@ class Room:
         ) as binding:
             yield binding
 
-    def version(self, binding: Binding, record: VersionRecord) -> EnvironmentVersion:
-        """The value of a record, with its labels now where it is one of the workspace's."""
+    def version(
+        self, binding: Binding, record: VersionRecord, registry: str | None = None
+    ) -> EnvironmentVersion:
+        """The value of a record, with its labels now where it is one of the workspace's.
+
+        Of a ``registry``: with that catalogue's labels, as they were last seen.
+        """
+        if registry is not None:
+            labels, archived = binding.traffic.standing(registry, record)
+            return version_of_record(record, labels, archived, self.read_lock)
         own = record.workspace == self.config.id
         state = binding.versions.state(record.environment) if own else None
         known = None if state is None else state.versions.get(record.version)

@@ -23,7 +23,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "image": "honoured: the base, by name or digest; part of the definition",
     "conda_file": "honoured: a path or inline; channels, packages and pip lines in order",
     "build": "honoured: the tree of the context and the Dockerfile's path; the images that it names"
-    " are pinned in the lock. A context at an address is refused: clone it beside the file",
+    " are pinned in the lock. `path` may be a git repository or an archive at an address: see"
+    " below. `args` is envgraph's own: values of the Dockerfile's `ARG`",
     "inference_config": "honoured: part of the runtime, in the image's config",
     "docker_steps": "honoured: envgraph's own; part of the definition. One Dockerfile instruction"
     " each, without `FROM`; `COPY` sees this file's folder",

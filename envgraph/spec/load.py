@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from envgraph.errors import Diagnostic, EnvgraphError, SourceLocation
 from envgraph.model.config import WorkspaceConfig
@@ -152,9 +153,16 @@ def _plain_conda(
     )
 
 
+DRAFT: Final = ".draft"
+"""How the name of a file ends that `envgraph edit` has not finished; no environment file."""
+
+
 def _stem(file: str) -> str:
     """``environments/train.yml`` → ``train``; ``train/environment.yml`` → ``environment``."""
-    return Path(file).stem or "environment"
+    path = Path(file)
+    if path.name.startswith(".") and path.name.endswith(DRAFT):  # the stem of what it becomes
+        path = Path(path.name[1 : -len(DRAFT)])
+    return path.stem or "environment"
 
 
 def discover(config: WorkspaceConfig) -> list[Path]:
@@ -167,6 +175,6 @@ def discover(config: WorkspaceConfig) -> list[Path]:
         else:
             base, rest = root, pattern
         for path in base.glob(rest):
-            if path.is_file() or not path.is_dir():
+            if not path.name.endswith(DRAFT) and (path.is_file() or not path.is_dir()):
                 found.add(Path(os.path.normpath(path)))
     return sorted(found)

@@ -53,6 +53,10 @@ class EnvironmentReference:
     workspace: str = field(default="", compare=False)
     beginning: str = ""
 
+    def is_of_another(self, workspace: str) -> bool:
+        """It names a workspace, and not this one."""
+        return bool(self.workspace) and self.workspace.lower() != workspace.lower()
+
     def __str__(self) -> str:
         if self.beginning:
             return f"sha256:{self.beginning}"

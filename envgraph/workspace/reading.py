@@ -124,12 +124,20 @@ class Reading(Parts):
             for platform in record.locks
         ]
 
-    def describe(self, record: VersionRecord) -> dict[str, Any]:
-        """Everything about one version: the object of ``show --json``."""
+    def describe(self, record: VersionRecord, reference: str = "") -> dict[str, Any]:
+        """Everything about one version: the object of ``show --json``.
+
+        Where ``reference`` names it in a registry, with that catalogue's labels as they were
+        last seen.
+        """
         from envgraph.history.describe import describe
 
         lock = self.lock_of(record)
-        return describe(self.store, self.config, record, lock)
+        document = describe(self.store, self.config, record, lock)
+        if (registry := _registry_of(reference)) is not None:
+            labels, archived = self.traffic.standing(registry, record)
+            document |= {"registry": registry, "labels": list(labels), "archived": archived}
+        return document
 
     def graph(self, references: Sequence[str] = ()) -> BuildGraph:
         """The build graph of registered versions; of all current ones when none is named."""
@@ -254,3 +262,12 @@ class Reading(Parts):
         if self.config.registry is None:
             return None
         return PushMemo(self.store, self.config.registry, self._now())
+
+
+def _registry_of(reference: str) -> str | None:
+    """The registry that a reference names; None for this workspace's own."""
+    if not reference.lower().startswith("azureml://"):
+        return None
+    from envgraph.history.find import parsed
+
+    return parsed(reference).registry or None

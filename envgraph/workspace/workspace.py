@@ -8,10 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envgraph.errors import (
-    Diagnostic,
-    StalePlanError,
-)
+from envgraph.errors import Diagnostic, EnvgraphError, StalePlanError
 from envgraph.workspace.parts import DEFAULT_PARALLELISM, in_parallel
 from envgraph.workspace.reading import Reading
 
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from envgraph.apply.exchange import Exchange
     from envgraph.apply.importing import Importer
     from envgraph.apply.locking import LockReport
+    from envgraph.apply.reports import BorrowReport
     from envgraph.plan.plan import Plan
     from envgraph.plan.planfile import SavedPlan
     from envgraph.refresh.desired import Loaded
@@ -91,6 +89,7 @@ class Workspace(Reading):
             now=self._now(),
             mapper=in_parallel,
             remarks=self.diagnostics,
+            remotes=lambda: self.remotes,
             who_builds=self._who_builds,
         )
 
@@ -159,6 +158,7 @@ class Workspace(Reading):
         from envgraph.apply.apply import Applier
 
         planned = self._last(plan)
+        borrowed = self._borrow(plan, parallelism, on_event)
         applier = Applier(
             self.config,
             self.store,
@@ -181,7 +181,33 @@ class Workspace(Reading):
                         hint="plan again: it takes the lock that holds",
                     )
                 planned = self._planned = self._planner().plan(planned.question)
-            return applier.apply(planned.plan, planned.desired, settled.remarks)
+            result = applier.apply(planned.plan, planned.desired, settled.remarks)
+        return result.with_borrowed(borrowed) if plan.borrowed else result
+
+    def _borrow(
+        self, plan: Plan, parallelism: int, on_event: Callable[[Event], None]
+    ) -> BorrowReport:
+        """Pull what jobs use of registries' catalogues; what fails stops nothing else."""
+        from envgraph.apply.reports import BorrowReport
+
+        report = BorrowReport()
+        for item in plan.borrowed:
+            try:
+                found = self.traffic.fetch(item, parallelism, on_event)
+            except EnvgraphError as error:
+                report.failures.append(error)
+                continue
+            report.bytes_moved += found.bytes_moved
+            report.pulled.append(
+                {
+                    "registry": item.registry,
+                    "name": item.name,
+                    "version": item.version,
+                    "image": str(found.record.image),
+                    "image_name": found.record.image_name,
+                }
+            )
+        return report
 
     def _exchange(self) -> Exchange | None:
         if self._registry.provider is None:

@@ -15,7 +15,7 @@ DIAGNOSTIC = {"code", "severity", "summary", "detail", "source", "hint"}
 STEP = {"key", "kind", "name", "action", "reason", "bytes", "environments"}
 RESULT = {
     "format_version", "type", "environments", "built", "reused", "pulled", "pushed",
-    "bytes_written", "bytes_moved", "seconds",
+    "bytes_written", "bytes_moved", "borrowed", "seconds",
     "diagnostics",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from envgraph.cli import verbs
+from envgraph.testing.layouts import LayoutMaker, tar_bytes
 from tests.cli.conftest import TRAIN, Cli
 from tests.moving import put_base
 
@@ -158,6 +159,61 @@ def test_to_and_from_others(demo: Cli, golden: Golden) -> None:
     demo("share azureml://registries/shared/environments/train/labels/latest --to shared")
     demo("push train")
     check(demo, "to_and_from_others", golden)
+
+
+def test_labels_and_jobs_across_workspaces(demo: Cli, golden: Golden) -> None:
+    settings = (demo.folder / "envgraph.yaml").read_text()
+    shelf = "registries: {shared: {type: dirs, path: ../shelf}}\n"
+    demo.write("envgraph.yaml", settings + shelf)
+    demo("apply --quiet")
+    demo("label train:1 prod")
+    demo("share train --to shared")
+    demo("archive train:1")
+    demo("share train:1 --to shared")
+    demo("restore train:1")
+    demo("share train --to shared --quiet")
+    demo("history azureml://registries/shared/environments/train")
+    demo("list --registry shared")
+    other = re.sub(r"id: \S+", "id: ffff0001", settings.replace("workspace: ", "workspace: other-"))
+    demo.write("envgraph.yaml", other + shelf)
+    address = "azureml://registries/shared/environments/train/labels"
+    demo.write("job.yml", f"command: python train.py\nenvironment: {address}/prod\n")
+    demo("plan job.yml --offline")
+    demo("plan job.yml")
+    demo("apply job.yml --auto-approve")
+    demo("plan job.yml")
+    demo("show azureml://registries/shared/environments/train/labels/next")
+    check(demo, "labels_and_jobs", golden)
+
+
+def test_comparing_anything(demo: Cli, golden: Golden) -> None:
+    demo("apply --quiet")
+    demo("export train --format oci -o image")
+    demo.write("environments/train.yml", TRAIN.replace("- beta", "- alpha").replace("fast", "slow"))
+    demo("apply --quiet")
+    demo("diff oci:image train")
+    demo("why train:1 oci:image")
+    layout = LayoutMaker(demo.folder / "foreign")
+    record = tar_bytes({"opt/env/conda-meta/alpha-1.0-0.json": b"{}", "etc/a": b"a"})
+    layout.name(layout.add_image([record], config={"Env": ["A=1"], "User": "1000"}).manifest)
+    demo("diff train oci:foreign")
+    demo("why train oci:foreign")
+    demo("diff oci:foreign oci:foreign")
+    demo("diff train ../nowhere#train")
+    demo("diff train ../work#train:1")
+    demo("diff train localhost:1/x:1 --offline")
+    demo("diff train a/b")
+    check(demo, "comparing_anything", golden)
+
+
+def test_in_an_editor(demo: Cli, golden: Golden) -> None:
+    demo("apply --quiet")
+    for script in ("s/beta/alpha/", "s/alpha/alpha/", "s/^image:/imag:/", "s/^imag:/image:/"):
+        demo("edit train", EDITOR=f"sed -i {script}")
+    demo("edit train:1 mine", EDITOR="sed -i s/beta/alpha=1.0/")
+    demo("edit train AzureML-mine", EDITOR="true")
+    demo("edit train", EDITOR="nonesuch")
+    check(demo, "in_an_editor", golden)
 
 
 def test_over_the_years(demo: Cli, golden: Golden) -> None:

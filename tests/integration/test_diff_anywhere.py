@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from envgraph.testing.layouts import LayoutMaker, MadeImage, Squeeze, docker_archive, tar_bytes
+from envgraph.model.oci import Platform
+from envgraph.testing.layouts import (
+    AMD64,
+    LayoutMaker,
+    MadeImage,
+    Squeeze,
+    docker_archive,
+    tar_bytes,
+)
 from envgraph_store import Digest
 from tests.bases import HOST, BaseDesk, upload
 from tests.desk import Desk
@@ -129,6 +137,14 @@ def test_two_images_that_differ_in_compression_alone(desk: BaseDesk, tmp_path: P
     assert desk.ok("diff", names[1], saved, "--json").json["same_files"] is True
 
 
+def test_what_an_image_says_moves_no_terminal(desk: BaseDesk, tmp_path: Path) -> None:
+    layout = LayoutMaker(tmp_path / "other")
+    image = foreign(layout, records("\x1b[31mred-1-0"), Env=["A=\x1b[2J"], Labels={"a\nb": "c"})
+    layout.name(image.manifest)
+    for words in (("diff",), ("why",), ("diff", "--format", "markdown")):
+        assert "\x1b" not in desk.ok(*words, "train", f"oci:{layout.folder}").out
+
+
 def test_layers_are_the_reason_where_packages_are_not(desk: BaseDesk, tmp_path: Path) -> None:
     base = tar_bytes({"etc/a": b"a"})
     one, two = LayoutMaker(tmp_path / "one"), LayoutMaker(tmp_path / "two")
@@ -184,6 +200,45 @@ def test_what_envgraph_pushed_is_a_version_for_every_other_workspace(
         assert before.title == "mine:1"
 
 
+def test_an_index_is_compared_on_a_platform_that_both_have(desk: BaseDesk, tmp_path: Path) -> None:
+    arm = Platform("linux", "arm64")
+    layout = LayoutMaker(tmp_path / "made")
+    images = {
+        platform: layout.add_image([records(f"alpha-{version}-0")], platform=platform)
+        for platform, version in ((arm, "3.0"), (AMD64, "1.1"))
+    }
+    index = layout.add_index(images)
+    layout.name(index)
+    upload(layout, index, desk.registry, "both", "team/tool")
+    found = desk.ok("diff", "train", f"oci:{layout.folder}", "--json").json
+    assert found["platform"] == "linux-64"
+    assert [p["name"] for p in found["packages"]["removed"]] == ["beta", "python"]
+    both = ("diff", f"oci:{layout.folder}", f"oci:{layout.folder}", "--platform")
+    assert desk.ok(*both, "linux-aarch64", "--json").json["platform"] == "linux-aarch64"
+    assert desk.run(*both, "linux-s390x", "--json").errors() == ["no-common-platform"]
+    with desk.workspace() as workspace:
+        remote = workspace.versions.diff(
+            f"{HOST}/team/tool:both", f"oci:{layout.folder}", platform="linux-aarch64"
+        )
+        assert remote.same_image is True
+
+
+def test_a_base_that_lies_in_the_store_is_an_image_by_its_digest(
+    desk: BaseDesk, tmp_path: Path
+) -> None:
+    layout = LayoutMaker(tmp_path / "base")
+    image = layout.add_image([tar_bytes({"etc/os-release": b"x"})], config={"User": "1000"})
+    layout.name(image.manifest)
+    desk.use(f"oci:{layout.folder}", "based", "alpha=1.1")
+    desk.apply()
+    digest = str(image.manifest.digest)
+    found = desk.ok("diff", digest, "based", "--json").json
+    assert (found["a"], found["layers"]["from"]) == (digest, 1)
+    assert found["base"]["to"]["digest"] == digest
+    assert [p["name"] for p in found["packages"]["added"]] == ["alpha"]
+    assert not [item for item in found["settings"] if item["name"] == "user"]
+
+
 # -- other workspaces ----------------------------------------------------
 
 
@@ -226,7 +281,8 @@ def test_a_version_of_another_workspace_in_another_store(desk: BaseDesk) -> None
     ("text", "code"),
     [
         ("../nowhere#train", "unknown-workspace"), ("../work#nothing", "unknown-name"),
-        ("../work#", "bad-reference"), ("../work", "bad-reference"), ("a/b", "bad-reference"),
+        ("../work#", "bad-reference"), ("../work", "bad-reference"),
+        ("a.b/c", "bad-reference"), ("a/b", "bad-reference"),
         ("../work#train:9", "unknown-version"), ("oci:../nowhere", "missing-image"),
         ("x/y.yml", "missing-file"), ("sha256:" + "0" * 64, "unknown-digest"),
         ("localhost:1/x:1", "registry-down"), ("docker://UP/x:1", "registry-down"),
@@ -234,8 +290,17 @@ def test_a_version_of_another_workspace_in_another_store(desk: BaseDesk) -> None
 )  # fmt: skip
 def test_what_is_not_there_is_said_by_its_own_code(desk: BaseDesk, text: str, code: str) -> None:
     desk.variables["no_proxy"] = "*"
+    (desk.folder / "a.b").mkdir()
+    (desk.folder / "a.b" / "c").write_text("a file whose folder looks like a host")
     answer = desk.run("diff", "train", text, "--json")
     assert (answer.code, answer.errors()) == (1, [code])
+
+
+@pytest.mark.parametrize("text", ["../work#train", "oci:image", "localhost:1/x:1", "a.yml"])
+def test_why_of_one_is_for_versions_of_this_workspace(desk: BaseDesk, text: str) -> None:
+    answer = desk.run("why", text, "--json")
+    assert answer.errors() == ["no-previous"]
+    assert "name two" in answer.err
 
 
 def test_offline_asks_no_registry_and_a_layer_is_no_image(desk: BaseDesk) -> None:

@@ -131,6 +131,12 @@ def test_three_broken_environments_are_all_reported_and_nothing_is_registered(
     assert listed(machine) == []
 
 
+ARM = (
+    "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/{}"
+    "/environments/train/versions/1"
+)
+
+
 def test_references_are_looked_for_and_reported(machine: Machine) -> None:
     machine.environment("train", "alpha")
     good(machine.apply())
@@ -143,7 +149,10 @@ def test_references_are_looked_for_and_reported(machine: Machine) -> None:
         ("azureml:nobody:1", "unknown-environment"),
         ("azureml:train@best", "unknown-environment"),
         ("azureml://registries/azureml/environments/sklearn/labels/latest", "unknown-registry"),
-        ("azureml://registries/shared/environments/sklearn/versions/1", None),
+        ("azureml://registries/shared/environments/sklearn/versions/1", "unknown-name"),
+        (ARM.format("desk"), None),
+        (ARM.format("DESK"), None),
+        (ARM.format("other"), "other-workspace"),
     ):
         path = write(machine, "job.yml", text.format(reference))
         planned = plan(machine, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.built import BuiltDesk, push_base
 from tests.daemons import Daemon
 from tests.desk import Desk
 from tests.registries import docker_registry
+from tests.repositories import Repository
 from tests.services import make_demo_channel
 from tests.stepped import recorded
 
@@ -190,3 +192,23 @@ def test_what_buildkit_made_goes_on_with_buildah(
     assert len(makers) == 2
     ran = third.desk.ok("run", "train", "--container", "--", "cat", "/both")
     assert ran.out == "hi\nblue\n"
+
+
+def test_a_context_in_git_comes_without_git(built: BuiltDesk, tmp_path: Path) -> None:
+    desk = built.desk
+    shelf = {"type": "dirs", "path": str(tmp_path / "shelf")}
+    files: dict[str, str | bytes | Path] = {
+        "Dockerfile": "FROM scratch\nCOPY a.txt /a.txt\n", "a.txt": "one\n",
+    }  # fmt: skip
+    repository = Repository.make(tmp_path / "served" / "env.git", files)
+    built.settings(registry=shelf)
+    (desk.folder / "environments" / "far.yml").write_text(
+        json.dumps({"name": "far", "build": {"path": f"{repository.url}#main"}})
+    )
+    made = desk.apply()
+    shutil.rmtree(tmp_path / "served")
+    other = again(desk, tmp_path / "second", registry=shelf)
+    result = other.desk.apply()
+    assert (result["built"], result["environments"]) == (0, made["environments"])
+    same([desk, other.desk], "far")
+    assert not other.desk.plan("--offline")["changes"]

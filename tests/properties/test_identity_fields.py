@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envgraph.errors import SourceLocation
+from envgraph.errors import IntegrityError, SourceLocation
 from envgraph.model.canonical import CanonicalError, canonical_bytes, digest_of
+from envgraph.model.documents import lock_document as record_document
+from envgraph.model.documents import lock_from_document
 from envgraph.model.identity import (
     SolveContract,
     definition_digest,
@@ -201,6 +203,22 @@ def test_the_address_of_a_remote_context_is_its_definition() -> None:
         EnvironmentSpec("n", build=BuildSpec(f"https://h.example/{name}.git")) for name in "ab"
     )
     assert definition_digest(one) != definition_digest(two)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"pinned": "--upload-pack=touch x"}, {"pinned": "main"}, {"pinned": "1" * 39},
+     {"kind": "archive"}, {"kind": "ext"}, {"ref": "--upload-pack=x"}, {"ref": "refs/heads/a b"},
+     {"ref": "main"}],
+)  # fmt: skip
+def test_a_lock_names_no_option_for_git(wrong: dict[str, str]) -> None:
+    origin = ContextOrigin("git", "https://h/r.git#main", "1" * 40, "refs/heads/main")
+    good = replace(LOCK, context=LockedContext(A, "Dockerfile", origin=origin))
+    document = record_document(good)
+    assert lock_from_document(document) == good
+    document["context"]["origin"] |= wrong
+    with pytest.raises(IntegrityError):
+        lock_from_document(document)
 
 
 def test_arguments_enter_a_definition_only_where_there_are_any() -> None:

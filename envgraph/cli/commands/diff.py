@@ -9,17 +9,8 @@ from typing import Final
 from envgraph.cli.commands.show import reference
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
-from envgraph.errors import UsageError
+from envgraph.cli.sides import OTHER_STORE, SIDES, other_store
 
-SIDES: Final = (
-    "A and B are, in any mixture: a REF; azureml://registries/…; the path of a lockfile; an image "
-    "by its sha256 digest, as oci:PATH[:NAME] or docker-archive:PATH, or in a registry "
-    "(HOST/REPOSITORY:TAG, docker://python:3.12), of which no layer is downloaded; and PATH#REF, a "
-    "version of the workspace in another folder."
-)
-OTHER_STORE: Final = Flag(
-    "--other-store", "where the versions of PATH#REF lie; default: this store", "DIR"
-)
 FIRST: Final = Operand("A", "the older: a REF, a lockfile, an image, PATH#REF")
 SECOND: Final = Operand("B", "the newer, in the same forms")
 SIGNATURE: Final = Signature(
@@ -71,14 +62,6 @@ def read(values: Values) -> Arguments:
         values.text("--platform"),
         other_store(values),
     )
-
-
-def other_store(values: Values) -> Path | None:
-    """The folder of ``--other-store``; UsageError where there is none."""
-    text = values.text("--other-store")
-    if text is not None and not Path(text).is_dir():
-        raise UsageError(f"--other-store {text}: there is no such folder", code="no-folder")
-    return None if text is None else Path(text).absolute()
 
 
 def run(arguments: Arguments, session: Session) -> int:

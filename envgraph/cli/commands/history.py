@@ -9,13 +9,15 @@ from envgraph.cli.commands.show import reference
 from envgraph.cli.options import Operand, Signature, Values
 from envgraph.cli.session import Session
 
-NAME: Final = Operand("NAME", "the name of an environment; any REF of it does")
+NAME: Final = Operand("NAME", "the name of an environment, or any REF of it")
 SIGNATURE: Final = Signature(
     operands=(NAME,),
     notes=(
         "Every version with what changed and what it was made from, and every move of a label. "
         "Nothing is ever taken out of a history, and `store verify` finds records that were "
         "changed, dropped or reordered.",
+        "azureml://registries/R/environments/NAME shows what was shared there under that name, and "
+        "every move of a label in that catalogue.",
     ),
     examples=(("envgraph history train", "who made version 3 out of what, and when"),),
 )
@@ -36,7 +38,10 @@ def read(values: Values) -> Arguments:
 def run(arguments: Arguments, session: Session) -> int:
     """Print the history; NotFoundError when there is no such environment."""
     with session.open_workspace() as workspace:
-        state, entries = workspace.versions.history(arguments.name)
+        if arguments.name.lower().startswith("azureml://registries/"):
+            state, entries = workspace.traffic.history(arguments.name)
+        else:
+            state, entries = workspace.versions.history(arguments.name)
         if session.common.json:
             session.answer(
                 {

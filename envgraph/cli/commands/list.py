@@ -47,12 +47,11 @@ def read(values: Values) -> Arguments:
 
 def run(arguments: Arguments, session: Session) -> int:
     """One row for each version, or one JSON object for each record of one."""
-    from envgraph.history.listing import listing_of
-
     with session.open_workspace() as workspace:
         if arguments.registry is not None:
-            shared = workspace.traffic.listed(arguments.registry, all=arguments.all)
-            found = [listing_of(record) for record in shared]
+            found = workspace.traffic.listings(
+                arguments.registry, all=arguments.all, archived=arguments.archived
+            )
         else:
             found = workspace.versions.listed(all=arguments.all, archived=arguments.archived)
         if session.common.json:

@@ -22,6 +22,9 @@ SIGNATURE: Final = Signature(
         "Other workspaces find it with `envgraph list --registry REGISTRY` and use it as "
         "azureml://registries/REGISTRY/environments/NAME/versions/VERSION. A shared version never "
         "changes; `latest` means what was shared last.",
+        "Labels travel with the version that they mean, and so does what is archived: share again "
+        "after `label`, `archive` or `restore`, and the catalogue follows, with every move kept "
+        "(`envgraph history azureml://registries/REGISTRY/environments/NAME`).",
         "In a registry with an owner only its workspace shares, and for all others what is there "
         "is curated. Names with a reserved prefix are shared in such a registry only. Who may "
         "write at all is for the registry's own accounts to decide.",

@@ -44,7 +44,8 @@ def read(values: Values) -> Arguments:
 def run(arguments: Arguments, session: Session) -> int:
     """Describe the version; NotFoundError when there is none."""
     with session.open_workspace() as workspace:
-        document = workspace.describe(workspace.find(arguments.reference))
+        record = workspace.find(arguments.reference)
+        document = workspace.describe(record, arguments.reference)
         if session.common.json:
             session.answer(document)
         else:

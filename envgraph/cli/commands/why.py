@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from envgraph.cli.commands.diff import OTHER_STORE, SIDES, other_store
 from envgraph.cli.commands.show import reference
 from envgraph.cli.options import Flag, Operand, Signature, Values
 from envgraph.cli.session import Session
+from envgraph.cli.sides import OTHER_STORE, SIDES, other_store
 
 FIRST: Final = Operand("A", "a REF, a lockfile, an image, PATH#REF")
 SECOND: Final = Operand("B", "the other; without it, A and the version before it", "optional")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from envgraph.cli.views.changes import change_lines
-from envgraph.cli.views.console import Styled, wrap
+from envgraph.cli.views.console import Styled, harmless, wrap
 from envgraph.cli.views.text import many, size
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def as_markdown(found: VersionDiff | PictureDiff) -> str:
         for c in changes:
             cells = [_SIGNS[c.kind], _code(_name(c)), *map(_plain, _from_to(c))]
             lines.append(f"| {' | '.join([*cells, 'major' if c.major else ''])} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(harmless, lines)) + "\n"
 
 
 def _summary(found: VersionDiff | PictureDiff) -> Iterable[str]:

@@ -11,7 +11,7 @@ from envgraph.cli.views.console import Console, Piece, Styled, wrap
 from envgraph.cli.views.text import listed, many, size, table
 from envgraph.diff.packages import PackageChange
 from envgraph.plan.plan import EnvironmentChange, Plan
-from envgraph.plan.steps import BUILT_KINDS, Step
+from envgraph.plan.steps import BORROWED, BUILT_KINDS, Step
 
 MOST_STEPS: Final = 8
 """Steps listed per environment; ``-v`` lists all."""
@@ -72,6 +72,8 @@ class PlanView:
         for step in plan.steps:
             if step.action == "keep":
                 continue
+            if step.kind == BORROWED:
+                continue
             if len(step.environments) == 1:
                 own[step.environments[0]].append(step)
             else:
@@ -86,6 +88,7 @@ class PlanView:
             self._environment(plan, change, own[change.target.name], change.target.name in users)
             self._show()
         self._shared(plan, shared)
+        self._borrowed(plan)
         unchanged = len(plan.environments) - len(changed)
         if changed and unchanged:
             self._show(f"{many(unchanged, 'environment')} unchanged.")
@@ -108,6 +111,14 @@ class PlanView:
             self._show(Styled(f"Shared by {who}", "bold"))
             self._steps(plan, members, counted=not names)
             self._show()
+
+    def _borrowed(self, plan: Plan) -> None:
+        """What jobs use of registries' catalogues, and is not here."""
+        for step in plan.steps:
+            if step.kind == BORROWED and step.action == "pull":
+                self._show(Styled("+ ", "green"), Styled(step.name, "bold"), f"  {step.reason}")
+                self._text("used by its address; its image is pulled, nothing is built")
+                self._show()
 
     def _environment(
         self, plan: Plan, change: EnvironmentChange, steps: list[Step], shares: bool

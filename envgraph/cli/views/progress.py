@@ -250,6 +250,10 @@ def show_result(result: ApplyResult, plan: Plan, session: Session) -> None:
     for item in result.environments:
         show(Styled(f"{item['name']}:{item['version']}", "bold"), f"  {item['image_name']}")
         show("  image ", str(item["image"]))
+    for item in result.borrowed:
+        show(Styled(f"{item['name']}:{item['version']}", "bold"), "  pulled from the registry ",
+             repr(item["registry"]))  # fmt: skip
+        show("  image ", str(item["image"]))
     written = f", {size(result.bytes_written)} written" if result.bytes_written else ""
     built = f"{many(result.built, 'layer')} built" if result.built else "No layer built"
     moved = [f"{many(result.pulled, 'image')} pulled"] if result.pulled else []

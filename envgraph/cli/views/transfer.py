@@ -42,6 +42,9 @@ def conclude_push(
     shared: bool = False,
 ) -> int:
     """Say what became of a push; its exit code."""
+    from envgraph.apply.cataloguing import moves_json
+    from envgraph.history.timeline import change_words
+
     for failure in report.failures:
         session.report(failure.diagnostics)
     done = report.count > 0 and not report.failures
@@ -51,6 +54,7 @@ def conclude_push(
             "environments": [_document(record, registry or "registry")] if done else [],
             "pushed": report.count,
             "bytes_moved": report.bytes_moved,
+            **({"moves": moves_json(report.moves)} if shared else {}),
         },
     )
     if done and not session.common.json:
@@ -61,6 +65,9 @@ def conclude_push(
         session.console.out("  image ", str(record.image))
         where = f" as `{registry}`" if registry else ""
         session.console.out(f"It is {there}{where}{sent}.")
+        for change in report.moves:
+            about = "" if change.event == "label" else f"version {change.version} "
+            session.console.out("  ", about, change_words(change))
     if report.interrupted:
         if not session.common.json:
             print_diagnostics(session.console, session.problems)

@@ -375,6 +375,21 @@ def test_the_only_one_of_a_platform_is_waited_for() -> None:
     assert desk.pauses == [1]
 
 
+def test_one_that_never_answered_is_not_waited_for_where_the_others_cannot() -> None:
+    desk = Bench([Fake("a", AMD64), Fake("b", ARM64)])
+    desk.fakes[1].is_down = True
+    desk.pool.ask(map)
+    error = desk.failure(request(platform=ARM64))
+    assert (error.code, error.retryable) == ("builder-lacks", False)
+    assert error.diagnostics[0].detail.splitlines() == [
+        "fake at a: it does not build for linux/arm64, but for linux/amd64",
+        "fake at b: nothing answers at b",
+    ]
+    assert desk.pauses == []
+    desk.fakes[1].is_down = False
+    assert desk.build(request(platform=ARM64)) == "b", "it is tried, though"
+
+
 def test_what_one_server_lacks_another_may_have() -> None:
     desk = bench("a", "b")
     desk.fakes[0].fails = BuilderError("it is too old", code="builder-lacks")

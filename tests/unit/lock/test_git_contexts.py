@@ -21,6 +21,7 @@ from envgraph.spec.context_address import GitContext, parse_context
 from envgraph.spec.tree import context_tree
 from envgraph.testing.http import ChannelServer
 from envgraph_store import Digest, Store
+from tests.registries import make_certificates
 from tests.repositories import GitServer, Repository
 
 FILES: dict[str, str | bytes | Path] = {
@@ -365,6 +366,32 @@ def test_a_password_is_on_no_command_line(
     assert b"canary" not in b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
 
 
+def test_https_trusts_what_the_user_trusts_and_is_never_weakened(
+    store: Store, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    served = tmp_path / "served"
+    with (
+        GitServer(served).running() as plain,
+        GitServer(served, "me:canary", certificates).running() as server,
+    ):
+        address = server.url.replace("://", "://me:canary@") + "/env.git#main:docker"
+        assert code(store, address) == "context-certificate"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+        assert lock(store, address).locked.origin
+        server.elsewhere = plain.url
+        with pytest.raises(EnvgraphError):
+            lock(store, address)
+        assert plain.requests == []
+        plain.elsewhere, plain.login = server.url, ""
+        server.elsewhere, server.login = "", "me:other"
+        server.authorizations.clear()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+        with pytest.raises(EnvgraphError):
+            lock(store, plain.url.replace("://", "://me:canary@") + "/env.git#main:docker")
+        assert server.authorizations == []
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_ssh_never_asks_and_the_users_own_way_is_kept(
     store: Store, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
@@ -407,6 +434,34 @@ def test_a_server_that_says_nothing_ends_in_time(home: Path, tmp_path: Path) -> 
             git.look_up("main")
     assert caught.value.diagnostics[0].code == "context-timeout"
     assert "did not end within" in str(caught.value)
+
+
+def test_an_interrupt_ends_git(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+    import subprocess
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(self: subprocess.Popen[bytes], *rest: Any, **more: Any) -> Any:
+        started.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        git = Git(f"http://127.0.0.1:{listener.getsockname()[1]}/x.git", tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            git.look_up("main")
+    [process] = started
+    assert process.returncode is not None
+
+
+def test_without_git_that_is_said(
+    store: Store, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code(store, f"{repository.url}#main:docker") == "no-git"
 
 
 def test_a_host_that_is_not_there_is_said(store: Store, home: Path) -> None:

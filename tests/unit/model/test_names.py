@@ -88,7 +88,7 @@ def test_good_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "x" * 256, "a/b", "a:b", "a@b", "a\n", "a\x00", "a\x7f", "\u202eb", " a", "a ", "\u2028",
-     "\ud800"],
+     "\ud800", ".", ".."],
 )  # fmt: skip
 def test_bad_names(name: str) -> None:
     assert names.name_problem(name)
