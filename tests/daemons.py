@@ -23,7 +23,9 @@ from pathlib import Path
 
 from tests.services import missing, require_root, require_tool
 
-SUITE = "trixie"
+SUITE = os.environ.get("ENVGRAPH_TEST_DOCKER_SUITE") or "trixie"
+"""A stable suite, so that the same engine comes every time; ``forky`` has a newer one."""
+
 PACKAGES = ("docker.io", "containerd")
 CLIENT_PACKAGES = ("docker-cli", "docker-buildx")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BuildContext,
         Builder,
         BuilderError,
+        BuilderPlace,
         BuilderPlugin,
         BuildRequest,
         BuildResult,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         read_manifest,
         read_reference,
     )
+    from envgraph.api.redact import Redactor
     from envgraph.api.registry import (
         API_VERSION,
         BlobSource,
@@ -83,6 +85,7 @@ _PLACES = {
     "BuildResult": "envgraph.api.builder",
     "Builder": "envgraph.api.builder",
     "BuilderError": "envgraph.api.builder",
+    "BuilderPlace": "envgraph.api.builder",
     "BuilderPlugin": "envgraph.api.builder",
     "CAN_BASE_BLOBS": "envgraph.api.builder",
     "CAN_DOCKERFILE": "envgraph.api.builder",
@@ -122,6 +125,7 @@ _PLACES = {
     "PluginContext": "envgraph.api.registry",
     "Registry": "envgraph.api.registry",
     "RegistryError": "envgraph.api.registry",
+    "Redactor": "envgraph.api.redact",
     "RegistryPlugin": "envgraph.api.registry",
     "Repository": "envgraph.api.registry",
     "SecretReader": "envgraph.api.builder",
@@ -163,6 +167,7 @@ __all__ = [
     "BuildResult",
     "Builder",
     "BuilderError",
+    "BuilderPlace",
     "BuilderPlugin",
     "Cancel",
     "Capabilities",
@@ -183,6 +188,7 @@ __all__ = [
     "ManifestParts",
     "Platform",
     "PluginContext",
+    "Redactor",
     "Registry",
     "RegistryError",
     "RegistryPlugin",

@@ -67,7 +67,8 @@ class BuilderError(BuildError):
     request that it does not take); ``builder-lacks`` (it has no such ability; the summary
     names it); ``builder-answer`` (what came back is not what was asked for);
     ``base-missing`` (a base that the builder cannot get); ``builder-timeout`` (the request's
-    time is over); ``cancelled``; ``builder-options`` (the settings are wrong).
+    time is over); ``cancelled``; ``builder-options`` (the settings are wrong);
+    ``builder-out-of-reach`` (the host's: ``builder.reach`` does not allow it).
     """
 
     default_code = "builder-refused"
@@ -326,6 +327,18 @@ class Builder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class BuilderPlace:
+    """Where a builder would be asked, and who said so.
+
+    ``address`` is ``unix:///PATH`` or ``tcp://HOST:PORT``; for a program of this machine, its
+    path. ``why`` is what messages say: ``DOCKER_HOST``, ``builder.address``.
+    """
+
+    address: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BuilderPlugin:
     """What ``envgraph_builders`` yields: how to open builders of one ``type:``.
 
@@ -348,3 +361,8 @@ class BuilderPlugin:
     """The options of each server that these name, where they can name several: the host opens
     each as a builder of its own, spreads requests over them by their ``affinity``, and goes
     on with another one when one is down. Only with ``connect`` a name service may be asked."""
+
+    places: Callable[[Any], Sequence[BuilderPlace]] | None = None
+    """Where builders of these options would be asked; BuilderError with a hint where there is
+    nothing. Opens no connection and starts nothing. ``builder.reach`` is held to it; a plugin
+    that does not tell is within ``local`` only if it does not connect."""

@@ -18,12 +18,14 @@ def affinity_of(config: WorkspaceConfig, spec: EnvironmentSpec, lock: LockedEnvi
     """The same text for environments that share their first steps, or are one build context.
 
     Steps: platform, base and the instructions up to the first that works. A context: the
-    workspace and the folder. No content is in it: whoever changes a file goes back to the
-    server that has the rest. The same on every machine with the workspace.
+    workspace and the folder, or the repository. No content is in it: whoever changes a file
+    goes back to the server that has the rest. The same on every machine with the workspace.
     """
     build = spec.build
     if build is not None:
-        place = _within(config, build.folder)
+        address, _, part = build.path.partition("#")
+        remote = f"{address}:{part.partition(':')[2]}"  # whatever its commit
+        place = _within(config, build.folder) if build.folder else remote
         return json.dumps([lock.platform, "context", config.id, place, build.dockerfile_path])
     first: list[str] = []
     folder = ""

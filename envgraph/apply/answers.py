@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 from envgraph.api.builder import BuilderError, BuildResult
+from envgraph.api.redact import Redactor
 from envgraph.apply.builders import ChosenBuilder
-from envgraph.apply.redact import Redactor
 from envgraph.errors import BuildError, SourceLocation
 from envgraph.lock.contextfiles import title_of
 from envgraph.model.locked import BaseLayer, LockedBase

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from envgraph.api.builder import (
+    CAN_RUN,
     Builder,
     BuilderError,
     BuilderPlugin,
@@ -21,9 +22,12 @@ from envgraph.api.events import Event
 from envgraph.api.registry import PluginContext
 from envgraph.apply.executor import ParallelMap
 from envgraph.apply.pool import Pool
-from envgraph.apply.servers import Server
+from envgraph.apply.reach import OUT_OF_REACH, reach_of, refuse_outside
+from envgraph.apply.servers import Server, fits, other_platform
 from envgraph.errors import BuildError, Diagnostic, EnvgraphError, InputError, PlatformError
+from envgraph.model import reach
 from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.model.oci import oci_platform
 
 if TYPE_CHECKING:
     from envgraph.plugins import Plugins
@@ -33,6 +37,11 @@ _FIRST: Final = ("buildkit", "buildah")
 """The order of ``auto``; builders of other plugins come after these, by name."""
 
 _TIMEOUT: Final = "timeout"
+_MOST_DETAIL: Final = 5
+"""Lines of what each builder says that none can be had for."""
+
+_OURS: Final = frozenset({_TIMEOUT, reach.KEY})
+"""Keys beside ``type:`` that no plugin sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,7 @@ class Builders:
 
     def _choose(self) -> ChosenBuilder:
         provider = self._config.builder
+        reach_of(provider)  # wrong words are the file's fault, not a builder's
         plugins = self._plugins()
         if provider.type != AUTO:
             plugin = plugins.builder(provider.type)
@@ -146,11 +156,11 @@ class Builders:
             except BuilderError as error:
                 raise _none([(provider.type, error)], named=True) from error
         tried: list[tuple[str, EnvgraphError]] = []
-        others = sorted(name for name in plugins.builders if name not in _FIRST)
-        for name in (*(n for n in _FIRST if n in plugins.builders), *others):
-            missing = " and ".join(f"{other} did not answer" for other, _ in tried)
+        for each in plugins_in_order(provider, plugins):
+            name = each.name
+            missing = " and ".join(f"{other} {_why_not(error)}" for other, error in tried)
             try:
-                return self._opened(plugins.builder(name), provider, missing or "it answered first")
+                return self._opened(each, provider, missing or "it answered first")
             except EnvgraphError as error:
                 tried.append((name, error))
         raise _none(tried, named=False)
@@ -165,10 +175,10 @@ class Builders:
 
     def _pool(self, plugin: BuilderPlugin, provider: Provider, stack: ExitStack) -> Pool:
         """Everything that the options name, open as long as ``stack``; nobody was asked."""
-        from envgraph.plugins import isolated, options_of
+        from envgraph.plugins import isolated
 
-        given = {k: v for k, v in provider.options.items() if k != _TIMEOUT}
-        options: Any = options_of(plugin, Provider(provider.type, given), "builder")
+        options = plugin_options(plugin, provider)
+        refuse_outside(reach_of(provider), plugin, options)
         context = PluginContext(
             self._config.root, self._plugins().credentials, self._config.secrets
         )
@@ -212,15 +222,32 @@ class Absent(Builder):
         raise NotImplementedError
 
 
+def plugin_options(plugin: BuilderPlugin, provider: Provider) -> Any:
+    """What ``builder:`` says to a plugin: all but the keys that are envgraph's own."""
+    from envgraph.plugins import options_of
+
+    given = {k: v for k, v in provider.options.items() if k not in _OURS}
+    return options_of(plugin, Provider(provider.type, given), "builder")
+
+
+def plugins_in_order(provider: Provider, plugins: Plugins) -> tuple[BuilderPlugin, ...]:
+    """The one that ``builder:`` names; for ``auto`` all, in the order in which they are asked."""
+    if provider.type != AUTO:
+        return (plugins.builder(provider.type),)
+    others = sorted(name for name in plugins.builders if name not in _FIRST)
+    names = (*(name for name in _FIRST if name in plugins.builders), *others)
+    return tuple(plugins.builder(name) for name in names)
+
+
 def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> PlatformError:
     """The one error where no builder is there: everything that was tried, and why not."""
     found = list(tried)
-    lines = [
-        line
-        for name, error in found
-        for d in error.diagnostics
-        for line in (f"{name}: {d.summary}", *(f"  {more}" for more in d.detail.splitlines()))
-    ]
+    lines = []
+    for name, error in found:
+        for each in error.diagnostics:
+            summary = each.summary
+            lines.append(summary if summary.startswith(name) else f"{name}: {summary}")
+            lines += [f"  {line}" for line in each.detail.splitlines()[:_MOST_DETAIL]]
     hints = [d.hint for _, error in found for d in error.diagnostics if d.hint]
     return PlatformError(
         f"the builder {found[0][0]} cannot be used"
@@ -228,10 +255,16 @@ def _none(tried: Iterable[tuple[str, EnvgraphError]], *, named: bool) -> Platfor
         else "no builder is there for docker steps and build contexts",
         code="no-builder",
         detail="\n".join(lines) if lines else "no plugin offers one",
-        hint=hints[-1]
-        if hints
-        else "start a BuildKit (BUILDKIT_HOST, DOCKER_HOST), or install buildah",
+        hint="; or ".join(dict.fromkeys(hints))
+        or "start a BuildKit (BUILDKIT_HOST, DOCKER_HOST), or install buildah",
     )
+
+
+def _why_not(error: EnvgraphError) -> str:
+    """Half a sentence on a builder that was passed over."""
+    if error.diagnostics[0].code == OUT_OF_REACH:
+        return f"is passed over ({error.diagnostics[0].summary})"
+    return "did not answer"
 
 
 def missing_builder(builders: Builders, names: Iterable[str]) -> EnvgraphError | None:
@@ -245,8 +278,13 @@ def missing_builder(builders: Builders, names: Iterable[str]) -> EnvgraphError |
     return None
 
 
-def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diagnostic:
-    """What a plan says about its builder: which and why, or that none is there."""
+def builder_remark(
+    builders: Builders, names: Iterable[str], steps: int, platforms: Iterable[str] = ()
+) -> Diagnostic:
+    """What a plan says about its builder: which and why, or that none is there.
+
+    ``platforms`` are those that it will have to build for.
+    """
     who = ", ".join(sorted(set(names)))
     needs = f"{steps} step{' needs' if steps == 1 else 's need'} a builder"
     try:
@@ -260,10 +298,18 @@ def builder_remark(builders: Builders, names: Iterable[str], steps: int) -> Diag
             hint=first.hint,
             severity="warning",
         )
-    servers = chosen.servers
+    servers, can = chosen.servers, chosen.capabilities
+    lines = [server.describe() for server in servers] if len(servers) > 1 else []
+    asked = [found for name in platforms if (found := oci_platform(name)) is not None]
+    lacking = [
+        other_platform(each, can.platforms) for each in asked if not fits(each, can.platforms)
+    ]
+    lines += [error.diagnostics[0].summary for error in lacking]
+    fine = CAN_RUN in can.features and not lacking and not any(each.error for each in servers)
     return Diagnostic(
         "builder",
         f"{needs} ({who}): {chosen.title}, since {chosen.why}",
-        "\n".join(server.describe() for server in servers) if len(servers) > 1 else "",
-        severity="warning" if any(server.error is not None for server in servers) else "info",
+        "\n".join(lines),
+        hint=lacking[0].diagnostics[0].hint if lacking else "",
+        severity="info" if fine else "warning",
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from envgraph.api.builder import (
     Steps,
 )
 from envgraph.api.events import Event
+from envgraph.api.redact import Redactor
 from envgraph.apply.affinity import affinity_of
 from envgraph.apply.answers import (
     checked_config,
@@ -41,7 +43,6 @@ from envgraph.apply.answers import (
 from envgraph.apply.builders import Builders, ChosenBuilder
 from envgraph.apply.contexts import step_context, whole_context
 from envgraph.apply.known import StoredLayers
-from envgraph.apply.redact import Redactor, read_secret
 from envgraph.errors import (
     BuildError,
     InputError,
@@ -173,7 +174,7 @@ class StepMaker:
         redactor = Redactor()
         for value in build.proxies.values():
             if "@" in value:  # a login, perhaps
-                redactor.add(value.encode())
+                redactor.learn(value.encode())
         request = BuildRequest(
             platform=_platform(subject),
             recipe=Dockerfile(
@@ -259,7 +260,7 @@ class StepMaker:
                     source=where.source,
                     hint=f"secrets: {{{name}: env:VARIABLE}}, or file:PATH",
                 )
-            found[name] = partial(read_secret, name, reference, redactor)
+            found[name] = partial(_read_secret, name, reference, redactor)
         return found
 
     # -- running ---------------------------------------------------------
@@ -275,8 +276,10 @@ class StepMaker:
         def on_event(event: Event) -> None:
             if event.kind != "message" or not event.text.strip():
                 return
-            text = redactor.clean(event.text)
-            self._on_event(Event("message", str(node.key), node.kind, node.name, text=text))
+            for line in redactor.clean(event.text).splitlines():
+                if line.strip():
+                    said = Event("message", str(node.key), node.kind, node.name, text=line)
+                    self._on_event(said)
 
         try:
             with chosen.run(request, on_event, self._cancel, self._halt) as (server, result):
@@ -360,3 +363,22 @@ def _platform(subject: Subject) -> Any:
     if platform is None:
         raise BuildError(f"no image is built for {subject.lock.platform}", code="image-platform")
     return platform
+
+
+def _read_secret(name: str, reference: str, redactor: Redactor) -> bytes:
+    kind, _, place = reference.partition(":")
+    value: bytes | None = None
+    if kind == "env":
+        text = os.environ.get(place)
+        value = None if text is None else text.encode("utf-8", "surrogateescape")
+    else:
+        with suppress(OSError):
+            value = Path(place).read_bytes()
+    if value is None:
+        raise InputError(
+            f"the secret {name!r} cannot be read",
+            code="no-secret",
+            hint="set the variable" if kind == "env" else "see whether the file is there",
+        )
+    redactor.learn(value)
+    return value

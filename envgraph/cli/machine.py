@@ -240,15 +240,17 @@ def check_plugins() -> Check:
 
 
 def check_builder(session: Session) -> list[Check]:
-    """Every server of the builder that envgraph.yaml names; nothing where it names none."""
+    """Every server of the builder that envgraph.yaml names; for ``auto``, where it would look."""
+    from envgraph.cli.builder_here import check_auto
     from envgraph.errors import EnvgraphError
+    from envgraph.plugins import Plugins
     from envgraph.workspace import Workspace
 
     common = session.common
     try:
         with Workspace.open(common.folder, store=common.store, offline=common.offline) as workspace:
             if workspace.config.builder.type == "auto":
-                return []
+                return [check_auto(workspace.config, Plugins())]
             servers = workspace.builders.servers()
             return [
                 Check("builder", "ok", server.describe())

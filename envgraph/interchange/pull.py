@@ -18,7 +18,7 @@ As with pushing, there are no threads and no loop here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -26,14 +26,12 @@ from envgraph.errors import IntegrityError, NotFoundError, PlatformError
 from envgraph.image.assemble import StoredLayer, assemble_image
 from envgraph.image.bases import copy_blob
 from envgraph.image.manifest import image_index
-from envgraph.image.nodes import ImageNodes, layer_title
 from envgraph.image.readback import copy_layer
 from envgraph.image.steps import BUILT_KINDS, on_built
 from envgraph.interchange.chain import Chain, StepResult, read_chain, wrong_steps
-from envgraph.interchange.wanted import Layer, Platform, Wanted, WantedSteps
+from envgraph.interchange.needed import Needed, wrong_image
+from envgraph.interchange.wanted import Layer, Wanted, WantedSteps
 from envgraph.model.canonical import NodeKey
-from envgraph.model.locked import BaseLayer, LockedBase
-from envgraph.model.nodes import Node
 from envgraph.model.oci import (
     DOCUMENT_LIMIT,
     Descriptor,
@@ -43,7 +41,6 @@ from envgraph.model.oci import (
 )
 from envgraph.refresh.observe import (
     Observer,
-    base_blobs,
     image_needs,
     image_record,
     layer_record,
@@ -86,14 +83,13 @@ class Puller:
         ``whole_bases``: layers of bases that the store could do without come too, as far
         as the registry has them.
         """
-        self._whole_bases = whole_bases
         self._store = store
         self._remote = remote
         self._lock = threading.Lock()
         self._opened: dict[NodeKey, _Opened] = {}
         self._known: dict[NodeKey, EnvironmentRecord] = {}
         self._chains: dict[NodeKey, Chain] = {}
-        self._layers: dict[tuple[Digest, NodeKey], Layer] = {}
+        self._needed = Needed(store, remote, whole_bases=whole_bases)
         self._read: dict[NodeKey, StoredLayer] = {}
         self.bytes_fetched = 0
 
@@ -119,13 +115,13 @@ class Puller:
             [platform] = wanted.platforms
             opened.manifests[platform] = (final.data, document)
         if set(opened.manifests) != set(wanted.platforms):
-            raise _wrong(what, "it is not for the platforms of the lock")
+            raise wrong_image(what, "it is not for the platforms of the lock")
         self._base_documents(repository, opened)
         for platform, (data, manifest) in opened.manifests.items():
             if wanted.images and wanted.images.get(platform) != Digest.of(data):
-                raise _wrong(what, f"the image for {platform} is not the version's")
+                raise wrong_image(what, f"the image for {platform} is not the version's")
             chain = opened.chains.get(platform)
-            self._note_layers(wanted, wanted.platforms[platform], chain, manifest, what)
+            self._needed.note_image(wanted, wanted.platforms[platform], chain, manifest, what)
         with self._lock:
             self._opened[wanted.key] = opened
 
@@ -141,10 +137,7 @@ class Puller:
         with repository.open_blob(described.digest, described.size) as body:
             data = body.read(described.size + 1)
         chain = read_chain(data, wanted.lock, wanted.keys, what)
-        needed = chain.needed(wanted.lock.base)
-        self._note_built(chain, wanted.nodes, STEPS_REPOSITORY)
-        if not wanted.lock.base.in_registry:
-            self._note_base(wanted.lock.base, wanted.nodes, STEPS_REPOSITORY, needed)
+        self._needed.note_steps(wanted, chain)
         with self._lock:
             self._chains[wanted.key] = chain
 
@@ -173,80 +166,6 @@ class Puller:
             manifest = read_document(data.data, data.media_type, what)
             if isinstance(manifest, Manifest):
                 opened.manifests[platform] = (data.data, manifest)
-
-    def _note_layers(
-        self,
-        wanted: Wanted,
-        platform: Platform,
-        chain: Chain | None,
-        manifest: Manifest,
-        what: str,
-    ) -> None:
-        nodes = platform.nodes
-        base = on_built(platform.lock, None if chain is None else chain.last).base
-        below, ours = manifest.layers[: len(base.layers)], manifest.layers[len(base.layers) :]
-        if [layer.digest for layer in below] != [layer.digest for layer in base.layers]:
-            on = "its base is" if chain is None else "its base and the results of its steps are"
-            raise _wrong(what, f"{on} not what the lock and its record say")
-        if len(ours) not in (len(nodes.layers), len(nodes.layers) + 1):
-            raise _wrong(what, f"it has {len(ours)} layers of ours, not {len(nodes.layers)}")
-        by_key = {node.key: node for node in nodes.nodes}
-        self._note(
-            Layer(
-                wanted.repository,
-                descriptor,
-                by_key[key],
-                nodes,
-                layer_title(by_key[key], by_key),
-            )
-            for key, descriptor in zip(nodes.layers, ours, strict=False)
-        )
-        if chain is not None:
-            self._note_built(chain, nodes, wanted.repository)
-        base = platform.lock.base
-        needed = set(base_blobs(base))
-        if self._whole_bases:
-            layers = {layer.digest for layer in base.layers}
-            needed |= layers - self._remote.repository(wanted.repository).missing(layers)
-        self._note_base(base, nodes, wanted.repository, needed)
-
-    def _note_base(
-        self, base: LockedBase, nodes: ImageNodes, repository: str, needed: Iterable[Digest]
-    ) -> None:
-        node = next(node for node in nodes.nodes if node.key == nodes.base)
-        title, wanted = f"a layer of {base.reference}", set(needed)
-        below = [layer for layer in base.layers if layer.digest in wanted]
-        self._note(_below(repository, layer, node, title) for layer in below)
-
-    def _note_built(self, chain: Chain, nodes: ImageNodes, repository: str) -> None:
-        """The layers of what a builder made; one that is here by another name is read again.
-
-        So each is known to unpack to its DiffID, unless this store has recorded just that.
-        """
-        by_key = {node.key: node for node in nodes.nodes}
-        observer = Observer(self._store)
-        seen: set[Digest] = set()
-        for result in chain.results:
-            is_known = observer.built(result.key) == result.built
-            layers = [layer for layer in result.built.layers if layer.digest not in seen]
-            seen.update(layer.digest for layer in layers)
-            if not is_known:
-                node = by_key[result.key]
-                made = [_below(repository, layer, node, node.name) for layer in layers]
-                with self._lock:
-                    for item in made:
-                        self._layers.setdefault((item.descriptor.digest, item.node.key), item)
-
-    def _note(self, found: Iterable[Layer]) -> None:
-        observer = Observer(self._store)
-        with self._lock:
-            for layer in found:
-                there = observer.layer(layer.node.key) if layer.ours else None
-                if there is not None and there.digest == layer.descriptor.digest:
-                    continue
-                if layer.ours is None and self._store.blobs.has(layer.descriptor.digest):
-                    continue
-                self._layers.setdefault((layer.descriptor.digest, layer.node.key), layer)
 
     def know(self, wanted: Wanted, contents: EnvironmentRecord) -> None:
         """Take a record that came already: what it says of bases and steps is not asked for."""
@@ -310,7 +229,7 @@ class Puller:
 
     def layers(self) -> list[Layer]:
         """What has to be fetched, each blob once; call it when every image was opened."""
-        return list(self._layers.values())
+        return self._needed.all()
 
     def fetch(self, layer: Layer, batch: Transaction, count: Count) -> None:
         """Bring one layer into ``batch``; IntegrityError when anything about it is wrong.
@@ -375,7 +294,9 @@ class Puller:
             entries.append((Descriptor.manifest(Digest.of(data), len(data)), platform))
         if opened.index:
             if image_index(entries) != opened.index:
-                raise _wrong(f"{self._remote.title}: index {wanted.digest}", "it is another one")
+                raise wrong_image(
+                    f"{self._remote.title}: index {wanted.digest}", "it is another one"
+                )
             batch.add_bytes(opened.index)
             needs = [descriptor.digest for descriptor, _ in entries]
             batch.put_action(str(wanted.key), image_record(opened.index, needs))
@@ -407,13 +328,13 @@ class Puller:
         for node_key, descriptor in zip(nodes.layers, ours, strict=False):
             layer = self._read.get(node_key) or observer.layer(node_key)
             if layer is None or layer.digest != descriptor.digest:
-                raise _wrong(what, f"the layer {descriptor.digest} did not come")
+                raise wrong_image(what, f"the layer {descriptor.digest} did not come")
             layers.append(layer)
         config = None
         if lock.base.config is not None:
             config = opened.base_documents.get(lock.base.config)
             if config is None:
-                raise _wrong(what, "the config of its base is not in its record")
+                raise wrong_image(what, "the config of its base is not in its record")
         image = assemble_image(lock, platform.runtime, layers, config, nodes.options)
         if image.manifest != data:
             raise IntegrityError(
@@ -438,11 +359,6 @@ class Puller:
         batch.put_action(str(nodes.image), image_record(image.manifest, needs))
 
 
-def _below(repository: str, layer: BaseLayer, node: Node, title: str) -> Layer:
-    described = Descriptor(layer.media_type, layer.digest, layer.size)
-    return Layer(repository, described, node, title=title, base=layer)
-
-
 def _keep_result(result: StepResult, batch: Transaction) -> None:
     batch.put_action(str(result.key), step_record(result.built, result.builder))
 
@@ -455,11 +371,3 @@ def fetch_record(
     manifest = repository.get_manifest(reference)
     contents = read_contents(manifest.data, ENVIRONMENT_TYPE, what)
     return read_environment(contents, fetch_parts(repository, contents), what)
-
-
-def _wrong(what: str, why: str) -> IntegrityError:
-    return IntegrityError(
-        f"{what}: {why}",
-        code="registry-image",
-        hint="do not trust that registry; nothing of the image was kept",
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,19 +69,26 @@ class Contexts:
         self._store = store
         self._offline = offline
         self._found: dict[object, FoundContext] = {}
-        self._meant: dict[tuple[str, str], tuple[str, str, bool]] = {}
+        self._meant: dict[tuple[str, str], tuple[str, str, bool] | EnvgraphError] = {}
 
-    def lock(self, build: BuildSpec, before: LockedContext | None) -> FoundContext:
+    def lock(
+        self, build: BuildSpec, before: LockedContext | None, *, anew: bool = False
+    ) -> FoundContext:
         """The context of a build, pinned now, or where ``before`` has it pinned.
 
-        InputError, ResolveError, FetchError, OfflineError and IntegrityError at the place
-        of ``build.path``; every problem of its Dockerfile at once.
+        ``anew``: the ref or address is asked again, whatever was pinned. Files that the store
+        keeps of the same commit are not fetched again. InputError, ResolveError, FetchError,
+        OfflineError and IntegrityError at the place of ``build.path``; every problem of its
+        Dockerfile at once.
         """
-        origin = self._still(build, before)
-        asked = (build.path, build.dockerfile_path, tuple(sorted(build.arguments.items())), origin)
+        still = self._still(build, before)
+        origin = None if anew else still
+        given = tuple(sorted(build.arguments.items()))
+        asked = (build.path, build.dockerfile_path, given, origin, anew)
         if asked not in self._found:
+            known = before if still and before and before.origin == still else None
             with _placed(build):
-                self._found[asked] = self._lock(build, origin)
+                self._found[asked] = self._lock(build, origin, known)
         return self._found[asked]
 
     def bring(self, build: BuildSpec, locked: LockedContext) -> tuple[TreeEntry, ...]:
@@ -127,9 +134,15 @@ class Contexts:
         context = self._expanded(context)
         asked = (context.repository, context.ref)
         if asked not in self._meant:
-            with self._git(context) as git:
-                self._meant[asked] = git.look_up(context.ref)
-        return self._meant[asked]
+            try:
+                with self._git(context) as git:
+                    self._meant[asked] = git.look_up(context.ref)
+            except EnvgraphError as error:  # nobody is asked twice in vain
+                self._meant[asked] = error
+        answer = self._meant[asked]
+        if isinstance(answer, EnvgraphError):
+            raise _again(answer, answer.diagnostics)
+        return answer
 
     # -- locking -----------------------------------------------------------
 
@@ -151,17 +164,36 @@ class Contexts:
             same = shown_address(build.path) == origin.address
         return replace(origin, address=shown_address(build.path)) if same else None
 
-    def _lock(self, build: BuildSpec, origin: ContextOrigin | None) -> FoundContext:
+    def _lock(
+        self, build: BuildSpec, origin: ContextOrigin | None, known: LockedContext | None
+    ) -> FoundContext:
         remarks: list[Diagnostic] = []
         context = parse_context(build.path)
         if origin is None and isinstance(context, GitContext):
             origin, remarks = self._pinned(build, context)
-        tree, origin, files, pointers = self._fetch(build, origin)
-        remarks += pointers
+        files = self._same(build, origin, known)
+        if files is None or known is None or origin is None:
+            tree, origin, files, pointers = self._fetch(build, origin)
+            remarks += pointers
+        else:
+            tree = known.tree
         named, said = self._named(build, self._dockerfile(build, files))
         remarks += said
         locked = LockedContext(tree, build.dockerfile_path, dict(build.arguments), origin)
         return FoundContext(replace(named, tree=tree), locked, tuple(remarks))
+
+    def _same(
+        self, build: BuildSpec, origin: ContextOrigin | None, known: LockedContext | None
+    ) -> dict[str, TreeEntry] | None:
+        """The files by path, where the store keeps this very folder of this very commit."""
+        if known is None or origin is None or known.origin is None:
+            return None
+        if (origin.pinned, origin.address) != (known.origin.pinned, known.origin.address):
+            return None
+        if build.dockerfile_path != known.dockerfile_path:  # ignore rules go by its name
+            return None
+        entries = kept_entries(self._store, known.tree)
+        return None if entries is None else {entry.path: entry for entry in entries}
 
     def _pinned(
         self, build: BuildSpec, context: GitContext
@@ -284,7 +316,12 @@ def _placed(build: BuildSpec) -> Iterator[None]:
         yield
     except EnvgraphError as error:
         found = [replace(d, source=d.source or build.source) for d in error.diagnostics]
-        raised = type(error)(found)
-        if isinstance(error, FetchError) and isinstance(raised, FetchError):
-            raised.retryable, raised.status = error.retryable, error.status
-        raise raised from error
+        raise _again(error, found) from error
+
+
+def _again(error: EnvgraphError, diagnostics: Sequence[Diagnostic]) -> EnvgraphError:
+    """The same error with these diagnostics."""
+    raised = type(error)(diagnostics)
+    if isinstance(error, FetchError) and isinstance(raised, FetchError):
+        raised.retryable, raised.status = error.retryable, error.status
+    return raised

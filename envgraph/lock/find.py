@@ -94,22 +94,23 @@ def lockfile_path(root: str | Path, name: str) -> Path:
 def lock_sources(spec: EnvironmentSpec, lockfile: Path) -> tuple[str, ...]:
     """The files that were locked, relative to the lockfile's folder, for people.
 
-    Of folders that are read whole (a build context, what a step copies) the folder alone:
-    a lockfile that people commit need not list what git lists.
+    Of a build context and of folders that steps copy, the folder alone (and the Dockerfile):
+    the tree's digest says the rest, and may cover ten thousand files.
     """
-    folder = os.fspath(lockfile.parent)
-    whole: set[str] = set()
+    folder = lockfile.parent
+    trees = [f"{s.folder}/{item.path}" for s in spec.docker_steps for item in s.inputs]
+    kept = set()
     if spec.build is not None and spec.build.folder:
-        whole.add(spec.build.folder)
-    for step in spec.docker_steps:
-        whole |= {f"{step.folder}/{item.path}" for item in step.inputs}
-    below = tuple(f"{name.rstrip('/')}/" for name in whole if name in spec.inputs)
-    kept = (
-        name
-        for place, name in enumerate(spec.inputs)
-        if place == 0 or not below or not name.startswith(below)
-    )
-    return tuple(Path(os.path.relpath(name, folder)).as_posix() for name in kept)
+        trees.append(spec.build.folder)
+        kept.add(f"{spec.build.folder}/{spec.build.dockerfile_path}")
+    below = tuple(f"{tree}/" for tree in trees)
+    names = (name for name in spec.inputs if name in kept or not name.startswith(below))
+    return tuple(_shown(os.path.relpath(name, folder)) for name in names)
+
+
+def _shown(path: str) -> str:
+    """A path as text: bytes that are no UTF-8 are written out."""
+    return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
 
 
 class LockFinder:
@@ -254,7 +255,9 @@ class LockFinder:
         lock = found.lock
         if lock.context is None or lock.context.origin is None:
             return found, ()
-        made = self._maker.make(spec, lock.definition, lock.platform, lock)
+        made = self._maker.make(
+            spec, lock.definition, lock.platform, lock, context=lock.context, update_context=True
+        )
         if made.lock.context == lock.context and made.lock.images == lock.images:
             return found, made.remarks
         documents = {**found.documents, **made.documents}

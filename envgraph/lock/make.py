@@ -93,11 +93,13 @@ class LockMaker:
         base: LockedBase | None = None,
         update: frozenset[str] = frozenset(),
         context: LockedContext | None = None,
+        update_context: bool = False,
     ) -> MadeLock:
         """Solve now. Raises ResolveError, FetchError or OfflineError.
 
         What ``previous`` holds stays where it can, but for the packages in ``update``.
-        ``context``: where the files of a build context at an address are pinned already.
+        ``context``: where the files of a build context at an address are pinned already;
+        ``update_context`` asks its branch or address again.
         """
         from envgraph.conda.gateway import Gateways
         from envgraph.lock.keep import StoredPackages
@@ -105,7 +107,9 @@ class LockMaker:
         from envgraph.lock.resolve import lock_environment
 
         self._gateways = self._gateways or Gateways()
-        spec, locked, said_of_context = locked_context(spec, self.contexts, context)
+        spec, locked, said_of_context = locked_context(
+            spec, self.contexts, context, anew=update_context
+        )
         found = lock_named(
             spec, platform, previous, base, lambda: None if self._bases is None else self._bases()
         )

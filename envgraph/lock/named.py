@@ -36,11 +36,12 @@ def named_images(spec: EnvironmentSpec) -> tuple[NamedImage, ...]:
 
 
 def locked_context(
-    spec: EnvironmentSpec, contexts: Contexts, before: LockedContext | None
+    spec: EnvironmentSpec, contexts: Contexts, before: LockedContext | None, *, anew: bool = False
 ) -> tuple[EnvironmentSpec, LockedContext | None, tuple[Diagnostic, ...]]:
     """The build context as a lock has it, with remarks; and the environment with what it says.
 
-    One at an address is fetched and pinned, or stays where ``before`` has it: errors of
+    One at an address is fetched and pinned, or stays where ``before`` has it (``anew``: its
+    branch or address is asked again): errors of
     :meth:`envgraph.lock.contexts.Contexts.lock`.
     """
     build = spec.build
@@ -48,7 +49,7 @@ def locked_context(
         return spec, None, ()
     if build.tree is not None:
         return spec, LockedContext(build.tree, build.dockerfile_path, dict(build.arguments)), ()
-    found = contexts.lock(build, before)
+    found = contexts.lock(build, before, anew=anew)
     return replace(spec, build=found.build), found.locked, found.remarks
 
 

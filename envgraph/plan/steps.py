@@ -69,6 +69,18 @@ class Step:
         }
 
 
+def built_platforms(graph: BuildGraph, built: Iterable[Step]) -> tuple[str, ...]:
+    """The platforms of the images that stand on these steps, which a builder runs."""
+    keys = {step.key for step in built}
+    images = (node for node in graph if node.kind == "image")
+    found = (
+        image.name
+        for image in images
+        if any(node.key in keys for node in graph.reachable([image.key]))
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def _moved(before: LockedBase, now: LockedBase) -> str:
     return f"{before.short} \N{RIGHTWARDS ARROW} {now.short}"
 

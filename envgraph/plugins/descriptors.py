@@ -19,7 +19,9 @@ _PARTS: Final = {
         ("open", False), ("connects", False), ("for_host", True), ("host_of", True),
         ("prefix_of", False),
     ),
-    BuilderPlugin: (("open", False), ("connects", False), ("servers", False)),
+    BuilderPlugin: (
+        ("open", False), ("connects", False), ("servers", False), ("places", True),
+    ),
 }  # fmt: skip
 """What can be called, and whether None may stand there."""
 _HOOKS: Final = {

@@ -95,7 +95,7 @@ def load_specs(config: WorkspaceConfig, files: Sequence[Path], names: Sequence[s
         inputs.append(str(Path(path).absolute()))
         inputs += result.inputs
         references += result.references
-        problems += found.add(result.specs, str(path))
+        problems += found.add(result.specs, str(path), inline=result.inline)
     if files and references:
         references, more, read = _from_workspace(config, found, references)
         problems += more
@@ -118,14 +118,24 @@ class _Found:
 
     specs: dict[str, EnvironmentSpec] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    inline: set[str] = field(default_factory=set)
 
-    def add(self, specs: Sequence[EnvironmentSpec], file: str) -> list[Diagnostic]:
-        """Take them in; a second one of a name is a problem, unless both are anonymous."""
+    def add(
+        self, specs: Sequence[EnvironmentSpec], file: str, *, inline: bool = False
+    ) -> list[Diagnostic]:
+        """Take them in; a second one of a name is a problem.
+
+        Unless both are anonymous, or the same and one of them stands in a job: jobs share.
+        """
         problems = []
         for spec in specs:
+            if inline:
+                self.inline.add(spec.name)
             if spec.name not in self.specs:
                 self.specs[spec.name] = spec
                 self.files[spec.name] = file
+            elif spec.name in self.inline and spec == self.specs[spec.name]:
+                continue
             elif not spec.anonymous:
                 problems.append(
                     Diagnostic(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from envgraph.errors import EnvgraphError
 from envgraph.model.spec import BuildSpec
@@ -16,6 +17,12 @@ from envgraph.spec.problems import Problems, place, quoted
 from envgraph.spec.reading import Reading
 from envgraph.spec.templates import is_unfilled
 
+if TYPE_CHECKING:
+    from envgraph.spec.tree import Tree
+
+_DOCKERFILE: Final = re.compile(
+    r"(?i)\A(?:docker|container)file(?![a-z0-9._-]*ignore\Z)|\.dockerfile\Z"
+)
 BUILD: Final = frozenset({"path", "dockerfile_path", "args"})
 _WRITE: Final = "write https://HOST/REPOSITORY.git#REF:FOLDER, or an archive's address"
 
@@ -46,6 +53,7 @@ def read_build(root: MapNode, reading: Reading, file: str, folder: str) -> Build
         reading.problems.add(
             "dockerfile-outside", f"the Dockerfile {quoted(dockerfile)} is outside of the context",
             place(file, node.get("dockerfile_path")),
+            hint="move it into the context, or let `path` name a folder that holds both",
         )  # fmt: skip
         return None
     local = paths.joined(folder, path)
@@ -86,8 +94,9 @@ def _local(
     build = replace(build, tree=tree.digest)
     if not any(e.path == dockerfile and e.kind != "folder" for e in tree.entries):
         reading.problems.add(
-            "missing-dockerfile", f"there is no {dockerfile} in {build.path}", place(file, named)
-        )
+            "missing-dockerfile", f"there is no {dockerfile} in {build.path}", place(file, named),
+            hint=_near_dockerfiles(tree),
+        )  # fmt: skip
         return build
     path = paths.joined(folder, dockerfile)
     data = reading.read(path, build.source, "build.dockerfile_path")
@@ -119,3 +128,16 @@ def with_dockerfile(build: BuildSpec, data: bytes, file: str, problems: Problems
     warn_unused(build.arguments, facts.arguments, build.dockerfile_path, problems, build.source)
     return replace(build, images=facts.images, base=facts.base, secrets=facts.secrets,
                    platforms=facts.platforms)  # fmt: skip
+
+
+def _near_dockerfiles(tree: Tree) -> str:
+    """What in the context is called like a Dockerfile, as a hint."""
+    found = [
+        entry.path
+        for entry in tree.entries
+        if entry.kind == "file" and _DOCKERFILE.search(entry.path.rpartition("/")[2])
+    ]
+    if found:
+        others = f" (there are {', '.join(sorted(found)[1:5])} too)" if len(found) > 1 else ""
+        return f"write `dockerfile_path: {min(found)}`{others}"
+    return "`dockerfile_path` starts at the folder that `path` names"

@@ -13,6 +13,7 @@ from envgraph.model.reference import BadReferenceError, parse_registry_reference
 from envgraph.model.spec import CopiedInput, DockerStep, NamedImage
 from envgraph.spec import paths
 from envgraph.spec.dockerfile import step_images, step_secrets
+from envgraph.spec.looks_secret import HINT, secret_names, warning
 from envgraph.spec.nodes import ListNode, MapNode, ScalarNode, described
 from envgraph.spec.problems import nearest, place, quoted
 from envgraph.spec.reading import Reading
@@ -82,6 +83,8 @@ def _read_step(
     if word in ("COPY", "ADD"):
         inputs = _copied(word, rest, reading, source, folder)
     text = f"{word} {rest}"
+    for name in secret_names(text):
+        reading.problems.warn("secret-in-image", warning(word, name), source, hint=HINT)
     images = _images(text, reading, source)
     secrets = tuple(step_secrets(text))
     return DockerStep(text, inputs, source, images, secrets, paths.absolute(folder))

@@ -20,6 +20,7 @@ from envgraph.model.reference import (
     parse_registry_reference,
 )
 from envgraph.model.spec import NamedImage
+from envgraph.spec.looks_secret import HINT, secret_names, warning
 from envgraph.spec.platform_arguments import VARIABLE, is_of_platform
 from envgraph.spec.problems import Problems, nearest, printable, quoted
 from envgraph.spec.templates import templates_in
@@ -35,6 +36,12 @@ INSTRUCTIONS: Final = frozenset(
     }
 )  # fmt: skip
 _DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
+_GO_TEMPLATE: Final = re.compile(
+    r"\{\{-?\s*(?:[.$\"`(]|(?:range|end|if|else|with|json|len|index|printf?|println|join|define"
+    r"|template|block|slice|split|and|or|not|eq|ne|lt|gt|title|upper|lower|pad|truncate)\b)"
+)
+"""What a step hands to docker, go or helm (``--format '{{.Version}}'``): no template of ours."""
+
 _MOUNT: Final = re.compile(r"(?:\A|,)\s*(from|type|id|src|source)\s*=\s*([^,]*)")
 _REMOTE: Final = re.compile(r"(?i)(https?|git|ssh)://|git@")
 _COMMIT: Final = re.compile(r"#[0-9a-f]{40}(:|\Z)")
@@ -88,8 +95,10 @@ def read_dockerfile(
     if text is None:
         return None
     for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("#"):
+            continue
         for found in templates_in(line):
-            if not found.startswith("{%"):
+            if not found.startswith("{%") and not _GO_TEMPLATE.match(found):
                 problems.add(
                     "template",
                     f"{found[:120]} is a template that nothing has filled in",
@@ -109,6 +118,9 @@ def read_dockerfile(
             stages.error("dockerfile", f"{quoted(command.cmd or chr(92))} is no instruction",
                          command.start_line, nearest(word, INSTRUCTIONS))  # fmt: skip
         _READERS.get(word, _nothing)(command, stages)
+        for name in secret_names(str(command.original)):
+            where = SourceLocation(file, command.start_line)
+            problems.warn("secret-in-image", warning(word, name), where, hint=HINT)
     if not stages.bases:
         if not problems.failed:
             stages.error("dockerfile", "the Dockerfile has no FROM", 1)

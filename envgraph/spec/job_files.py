@@ -58,6 +58,8 @@ class LoadedFile:
     references: tuple[UsedReference, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     inputs: tuple[str, ...] = ()
+    inline: bool = False
+    """The ``specs`` stand inside of a job, deployment or such."""
 
 
 def load_environments(path: Path | str, config: WorkspaceConfig | None = None) -> LoadedFile:
@@ -113,7 +115,8 @@ def _load_user(file: str, kind: FileKind, root: MapNode) -> LoadedFile:
         if use.inline is not None
         for spec in (named(replace(use.inline, inputs=inputs)),)
     }
-    return LoadedFile(tuple(specs.values()), references, reading.problems.result(), inputs)
+    found = tuple(specs.values())
+    return LoadedFile(found, references, reading.problems.result(), inputs, inline=True)
 
 
 def named(spec: EnvironmentSpec) -> EnvironmentSpec:

@@ -200,7 +200,7 @@ class _Judge:
                 self.base(spec, place(self.file, root.get("image")))
         elif kind in _WITH_ENVIRONMENTS:
             check_user_keys(root, kind, self.reading, self.file)
-            self.uses = read_uses(root, self.reading, self.file)
+            self.uses = read_uses(root, self.reading, self.file, self.config.reserved_prefixes)
             for use in self.uses:
                 if use.inline is not None:
                     self.base(use.inline, use.source)

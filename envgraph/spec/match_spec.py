@@ -80,6 +80,8 @@ def _constraint_problem(name: str, text: str) -> tuple[str, str] | None:
                 f"{text[0]!r} is pip's spelling, not conda's",
                 "put the line under `- pip:`",
             )
+        if text[0] == ":" and _HEAD.match(text[1:]):
+            return f"one colon after {name} names no channel", f"write {name}:{text[:80]}"
         return f"{text[:40]!r} after {name} is no version", f"write {name}=1.2 or {name}>=1.2,<2"
     for run in _OPERATOR_RUN.findall(_EPOCH.sub(".", text)):
         if run not in _OPERATORS:

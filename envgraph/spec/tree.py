@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from envgraph.errors import InputError
+from envgraph.errors import Diagnostic, InputError
 from envgraph.spec import paths
 from envgraph.spec.filememo import FolderMemo, known_digest, now_ns, remember
 from envgraph.spec.files import kind_of_mode, open_regular
@@ -34,6 +34,8 @@ from envgraph_store.digest import Digest
 
 MAX_ENTRIES: Final = 1_000_000
 MAX_DEPTH: Final = 200
+MAX_PROBLEMS: Final = 20
+"""Of one tree: enough to see what is the matter."""
 _PIECE: Final = 1 << 20
 HEADER: Final = b"envgraph.tree/1\n"
 """How the text of a tree begins."""
@@ -144,14 +146,16 @@ def read_tree(
 ) -> Tree:
     """Read every entry below ``root`` that no rule leaves out, contents included.
 
-    Raises InputError for what cannot be part of an environment: sockets, pipes,
-    devices, mount points, unreadable entries, links that lead out of ``root``.
+    Raises InputError for what cannot be part of an environment, all of it at once: sockets,
+    pipes, devices, mount points, unreadable entries, links that lead out of ``root``.
     """
     if not paths.is_folder(os.fspath(root)):
         raise _no_folder(root)
     walk = _Walk(root, rules, keep, root.stat().st_dev, FolderMemo(os.fspath(root)))
     while walk.open:
         walk.folder(*walk.open.pop())
+    if walk.problems:
+        raise InputError(walk.problems)
     walk.memo.save()
     return Tree(root, tuple(walk.entries), tuple(walk.folders))
 
@@ -166,6 +170,7 @@ class _Walk:
     open: list[tuple[str, int]] = field(default_factory=lambda: [("", 0)])
     entries: list[TreeEntry] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
 
     def folder(self, prefix: str, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -182,11 +187,16 @@ class _Walk:
                     self.open.append((path, depth + 1))
                 continue
             empty = False
-            if is_folder:
-                self.check_mount(path, status)
-                self.open.append((path, depth + 1))
-            else:
-                self.add(_entry(self.root, path, status, self.memo))
+            try:
+                if is_folder:
+                    self.check_mount(path, status)
+                    self.open.append((path, depth + 1))
+                else:
+                    self.add(_entry(self.root, path, status, self.memo))
+            except InputError as error:
+                self.problems += error.diagnostics
+                if len(self.problems) >= MAX_PROBLEMS or error.diagnostics[0].code == "too-large":
+                    raise InputError(self.problems) from None
         if empty and prefix and not self.left_out(prefix, True):
             self.add(TreeEntry("folder", prefix))
 

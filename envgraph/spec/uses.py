@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,10 +65,13 @@ def environment_nodes(root: Node) -> list[tuple[str, Node]]:
     return sorted(found, key=lambda item: (item[1].line, item[1].column))
 
 
-def read_uses(root: Node, reading: Reading, file: str) -> tuple[EnvironmentUse, ...]:
+def read_uses(
+    root: Node, reading: Reading, file: str, reserved: tuple[str, ...] = ()
+) -> tuple[EnvironmentUse, ...]:
     """Read and check every environment of a file; problems go to ``reading``.
 
-    Those of local components, trials and jobs that it names come after its own.
+    Those of local components, trials and jobs that it names come after its own. A name
+    with a ``reserved`` prefix is a warning.
     """
     uses: list[EnvironmentUse] = []
     waiting: list[tuple[str, Node, str]] = [("", root, file)]
@@ -75,14 +79,28 @@ def read_uses(root: Node, reading: Reading, file: str) -> tuple[EnvironmentUse, 
     while waiting:
         outer, tree, path = waiting.pop(0)
         for where, node in environment_nodes(tree):
-            use = _read_use(outer + where, node, reading, path)
+            use = _read_use(outer + where, node, reading, path, reserved)
             if use is not None:
                 uses.append(use)
         for where, node in _files_in(tree):
             below = _follow(outer + where, node, reading, path, seen)
             if below is not None:
                 waiting.append((f"{outer}{where}.", *below))
+    _check_names(uses, reading)
     return tuple(uses)
+
+
+def _check_names(uses: Sequence[EnvironmentUse], reading: Reading) -> None:
+    """Two environments of one name have to be the same: one of them would be lost."""
+    found: dict[str, EnvironmentSpec] = {}
+    for spec in (use.inline for use in uses if use.inline is not None):
+        first = found.setdefault(spec.name, spec)
+        if spec.name and first != spec:
+            at = "" if first.source is None else f" (line {first.source.line})"
+            reading.problems.add(
+                "duplicate-name", f"{spec.name!r} is another environment here than before{at}",
+                spec.source, hint="give one of them another name",
+            )  # fmt: skip
 
 
 def _files_in(root: Node) -> list[tuple[str, ScalarNode]]:
@@ -133,11 +151,13 @@ def _follow(
     return None if tree is None else (tree, path)
 
 
-def _read_use(where: str, node: Node, reading: Reading, file: str) -> EnvironmentUse | None:
+def _read_use(
+    where: str, node: Node, reading: Reading, file: str, reserved: tuple[str, ...]
+) -> EnvironmentUse | None:
     source = place(file, node)
     if isinstance(node, MapNode):
         find_templates(node, file, reading.problems)
-        spec = parse_environment(node, reading, file, inline=True)
+        spec = parse_environment(node, reading, file, inline=True, reserved=reserved)
         return EnvironmentUse(where, None, spec, source)
     if isinstance(node, ListNode):
         reading.problems.add("type", f"{where} is a reference or a mapping, not a list", source)
@@ -152,7 +172,7 @@ def _read_use(where: str, node: Node, reading: Reading, file: str) -> Environmen
         template_problem(text, source, reading.problems)
         return None
     if text.startswith("file:"):
-        return _read_file(where, text, node, reading, file)
+        return _read_file(where, text, node, reading, file, reserved)
     try:
         return EnvironmentUse(where, parse_environment_reference(text), None, source)
     except BadEnvironmentReferenceError as error:
@@ -164,7 +184,12 @@ def _read_use(where: str, node: Node, reading: Reading, file: str) -> Environmen
 
 
 def _read_file(
-    where: str, text: str, node: ScalarNode, reading: Reading, file: str
+    where: str,
+    text: str,
+    node: ScalarNode,
+    reading: Reading,
+    file: str,
+    reserved: tuple[str, ...],
 ) -> EnvironmentUse | None:
     source = place(file, node)
     path = paths.joined(paths.folder_of(file), text.removeprefix("file:").removeprefix("//") or ".")
@@ -177,4 +202,5 @@ def _read_file(
             reading.problems.add("environment-shape", f"{path} holds no environment", source)
         return None
     find_templates(root, path, reading.problems)
-    return EnvironmentUse(where, None, parse_environment(root, reading, path, inline=True), source)
+    spec = parse_environment(root, reading, path, inline=True, reserved=reserved)
+    return EnvironmentUse(where, None, spec, source)

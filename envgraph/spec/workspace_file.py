@@ -17,6 +17,7 @@ from envgraph.model.config import (
     Provider,
     WorkspaceConfig,
 )
+from envgraph.model.reach import KEY, Reach, ReachError
 from envgraph.spec import paths
 from envgraph.spec.nodes import ListNode, MapNode, Node, ScalarNode, described
 from envgraph.spec.problems import nearest, place, quoted
@@ -110,7 +111,7 @@ class _Reader:
             virtual_packages=self.virtual_packages(doc, platforms),
             registry=self.provider(doc.get("registry"), "registry"),
             registries=self.providers(doc, "registries"),
-            builder=self.provider(doc.get("builder"), "builder") or default.builder,
+            builder=self.builder(doc.get("builder")) or default.builder,
             compute={"local": Provider("local"), **self.providers(doc, "compute")},
             base_images=self.choice(doc, "base_images", BASE_IMAGES),
             channels=self.channels(doc),
@@ -213,6 +214,23 @@ class _Reader:
                 self.error("type", f"{what}.{TRUST_STEPS} must be true or false",
                            mapping.get(TRUST_STEPS))  # fmt: skip
         return Provider(kind, options, trusts is not False)
+
+    def builder(self, node: Node | None) -> Provider | None:
+        """``builder:``; a bare word is its type. The keys that no plugin sees are checked here."""
+        if isinstance(node, ScalarNode) and not node.is_null and node.value.strip():
+            return Provider(node.value.strip())
+        found = self.provider(node, "builder")
+        if found is None or not isinstance(node, MapNode):
+            return found
+        try:
+            Reach.read(found.options.get(KEY))
+        except ReachError as error:
+            self.error("option", str(error), node.get(KEY), error.hint)
+        timeout = found.options.get("timeout")
+        if timeout is not None and (type(timeout) is not int or timeout < 1):
+            self.error("option", "builder.timeout must be a whole number of seconds",
+                       node.get("timeout"), "for example `timeout: 3600`")  # fmt: skip
+        return found
 
     def providers(self, doc: MapNode, key: str) -> dict[str, Provider]:
         mapping = self.reading.mapping(doc.get(key), self.file, key)

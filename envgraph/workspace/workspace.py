@@ -107,9 +107,12 @@ class Workspace(Reading):
         if not plan.needs_builder:
             return ()
         from envgraph.apply.builders import builder_remark
+        from envgraph.plan.steps import built_platforms
 
-        names = [name for step in plan.needs_builder for name in step.environments]
-        return (builder_remark(self.builders, names, len(plan.needs_builder)),)
+        steps = plan.needs_builder
+        names = [name for step in steps for name in step.environments]
+        platforms = built_platforms(plan.graph, steps)
+        return (builder_remark(self.builders, names, len(steps), platforms),)
 
     def save_plan(self, plan: Plan, path: Path) -> None:
         """Write the plan that was made last, with what it solved, to a file."""

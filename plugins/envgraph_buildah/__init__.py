@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from envgraph.api import BuilderPlugin, hookimpl
-from envgraph_buildah.options import BuildahOptions, open_buildah
+from envgraph_buildah.opening import open_buildah
+from envgraph_buildah.options import BuildahOptions, places
 
 __all__ = ["BuildahOptions", "envgraph_builders", "open_buildah"]
 
@@ -19,4 +20,5 @@ def envgraph_builders() -> Iterable[BuilderPlugin]:
         BuildahOptions,
         open_buildah,
         connects=lambda options: False,
+        places=places,
     )

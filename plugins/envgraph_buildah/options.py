@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
-from envgraph.api import Builder, PluginContext
+from envgraph.api import BuilderError, BuilderPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +18,7 @@ class BuildahOptions:
 
     storage: str = ""
     """Where images and containers of builds lie; empty is ``envgraph/buildah`` in the user's
-    cache folder. Deleting it (``buildah --root …`` knows how) costs only time."""
+    cache folder. Deleting it costs only time (``buildah unshare rm -rf`` for who is not root)."""
 
     driver: str = ""
     """``overlay`` or ``vfs``; empty: overlay where this machine lets it work."""
@@ -29,23 +27,27 @@ class BuildahOptions:
     """How a step is kept apart: ``chroot`` works everywhere; ``oci`` and ``rootless`` need runc
     or crun."""
 
+    keep_days: int = 14
+    """Days that the storage keeps what no build uses; 0: nothing is kept when the builder is
+    closed."""
+
     def __post_init__(self) -> None:
+        if self.keep_days < 0:
+            raise ValueError("keep_days is a number of days, 0 or more")
         if self.driver not in ("", "overlay", "vfs"):
             raise ValueError("driver is overlay or vfs")
         if self.isolation not in ("chroot", "oci", "rootless"):
             raise ValueError("isolation is chroot, oci or rootless")
 
 
-@contextmanager
-def open_buildah(options: BuildahOptions, context: PluginContext) -> Iterator[Builder]:
-    """The builder; nothing is started yet."""
-    from envgraph_buildah.builder import BuildahBuilder
-    from envgraph_buildah.storage import Storage
+INSTALL: Final = "install buildah (Debian, Ubuntu, Fedora: the package of that name)"
 
-    if options.storage:
-        folder = Path(context.root) / Path(options.storage).expanduser()
-    else:
-        caches = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(caches) if caches.startswith("/") else Path.home() / ".cache"
-        folder = base / "envgraph" / "buildah"
-    yield BuildahBuilder(Storage(options, folder))
+
+def places(options: BuildahOptions) -> tuple[BuilderPlace, ...]:
+    """The program's path; BuilderError where it is not here."""
+    found = shutil.which(options.program)
+    if found is None:
+        raise BuilderError(
+            f"{options.program} is not on this machine", code="builder-down", hint=INSTALL
+        )
+    return (BuilderPlace(found, "builder.program" if "/" in options.program else "PATH"),)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from envgraph.api import BuilderError, Cancel
+from envgraph_buildah.options import INSTALL
 
 _LOOK: Final = 0.1
 """Seconds between looks at whether the build shall end."""
@@ -57,7 +58,7 @@ def run(
         raise BuilderError(
             f"{command[0]} cannot be started: {error.strerror}",
             code="builder-down",
-            hint="install buildah (Debian, Ubuntu, Fedora: the package of that name)",
+            hint=INSTALL,
         ) from None
     try:
         with process:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from envgraph.api import Base, BuildContext, BuilderError, Cancel, read_object
+from envgraph.api import Base, BuilderError, Cancel, read_object
 from envgraph.errors import IntegrityError
 from envgraph_buildah.options import BuildahOptions
 from envgraph_buildah.process import NoCancel, run
@@ -32,11 +32,17 @@ _POLICY: Final = b'{"default": [{"type": "insecureAcceptAnything"}]}\n'
 _OTHERS: Final = ("unshare", "--map-auto", "--map-root-user", "--mount", "--net")
 """As :attr:`Storage.without_network` needs it for an ordinary user: as root of a namespace."""
 
-_NO_NAMESPACES: Final = (
-    "supplemental groups",
-    "user namespace", "newuidmap", "newgidmap", "cannot clone", "unshare", "subuid",
-    "insufficient uids",
+_NO_IDS: Final = "no subuid ranges found"
+_WITHOUT_IDS: Final = (
+    _NO_IDS, "supplemental groups", "newuidmap", "newgidmap", "insufficient uids",
 )  # fmt: skip
+_WITHOUT_NAMESPACES: Final = ("user namespace", "cannot clone", "unshare")
+
+
+IDS_HINT: Final = (
+    "give the user ids, as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535"
+    " NAME; or use a BuildKit, or run as root"
+)
 
 
 class Storage:
@@ -61,9 +67,14 @@ class Storage:
             path.write_bytes(_POLICY)
         return path
 
-    @cached_property
+    @property
     def words(self) -> tuple[str, ...]:
         """The program with its storage: overlay where that works, else vfs."""
+        return self._started[0]
+
+    @cached_property
+    def _started(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The words, and what buildah said when it was first started with them."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         drivers = (self.options.driver,) if self.options.driver else ("overlay", "vfs")
         said: list[str] = []
@@ -77,9 +88,21 @@ class Storage:
             )  # fmt: skip
             lines: list[str] = []
             if self.run([*words, "info"], lines.append) == 0:
-                return words
-            said += lines[-3:]
+                return words, tuple(lines)
+            said += (line for line in lines[-3:] if line not in said)
         raise refused("buildah cannot use its storage here", "\n".join(said))
+
+    @property
+    def driver(self) -> str:
+        """``overlay`` or ``vfs``."""
+        return self.words[-1]
+
+    @cached_property
+    def lacks_ids(self) -> bool:
+        """Whether this ordinary user has no ids in ``/etc/subuid``: then no step can run."""
+        return os.geteuid() != 0 and any(
+            _NO_IDS in line for line in self._started[1] if "level=warning" in line
+        )
 
     def run(
         self,
@@ -291,34 +314,18 @@ def _copy_blob(base: Base, digest: Digest, folder: Path, cancel: Cancel) -> None
         raise IntegrityError(f"{base.reference}: the layer {digest} is not what it says")
 
 
-def stage(context: BuildContext, folder: Path, epoch: int) -> None:
-    """Write a context's files out, with the modes and the time that a build sees."""
-    folder.mkdir()
-    for entry in sorted(context.entries(), key=lambda item: item.path):
-        path = folder / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if entry.folder:
-            path.mkdir(exist_ok=True)
-            path.chmod(0o755)
-        elif entry.link:
-            path.symlink_to(entry.link)
-        else:
-            with context.open(entry.path) as source, path.open("wb") as out:
-                shutil.copyfileobj(source, out, _PIECE)
-            path.chmod(entry.mode)
-            os.utime(path, (epoch, epoch))
-
-
 def refused(summary: str, detail: str) -> BuilderError:
-    """What buildah says, with the way out where user namespaces are the matter."""
+    """What buildah says, with the way out where user namespaces or ids are the matter."""
     low = detail.lower()
     hint = ""
-    if any(word in low for word in _NO_NAMESPACES):
+    if any(word in low for word in _WITHOUT_IDS):
+        hint = IDS_HINT
+    elif any(word in low for word in _WITHOUT_NAMESPACES):
         hint = (
-            "this machine lets ordinary users have no user namespaces, or gives them no ids: "
-            "sysctl kernel.unprivileged_userns_clone=1 (or"
-            " kernel.apparmor_restrict_unprivileged_userns=0), and lines for the user in"
-            " /etc/subuid and /etc/subgid; or use a BuildKit, or run as root"
+            "this machine lets ordinary users have no user namespaces: as root, sysctl -w"
+            " kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0"
+            " (in a container, its seccomp profile may forbid them); or use a BuildKit, or run"
+            " as root"
         )
     code = "builder-down" if hint or "storage" in summary else "builder-refused"
     return BuilderError(summary, code=code, detail=detail, hint=hint)

@@ -21,7 +21,7 @@ from envgraph.api import (
     Capabilities,
     Platform,
 )
-from envgraph_buildkit.dial import Gate, PrivateFolder, dial, unreachable, upgrade
+from envgraph_buildkit.dial import Gate, PrivateFolder, dial, late_refusal, unreachable, upgrade
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.options import Endpoint
 from envgraph_buildkit.quiet import grpc
@@ -150,7 +150,7 @@ class Connection:
         code, said = error.code(), str(error.details() or "")[:500]
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             self.broken = True
-            return unreachable(self.endpoint, said)
+            return late_refusal(self.endpoint) or unreachable(self.endpoint, said)
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return BuilderError(f"{self.endpoint.address} refuses: {said}", code="builder-refused")
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from envgraph.api import BuilderError
-from envgraph_buildkit.options import SETTING, Endpoint, Tls
+from envgraph_buildkit.options import SETTING, Endpoint
+from envgraph_buildkit.tls import context_of, no_tls, reason_of
 
+_LATE_SECONDS: Final = 2.0
 _CHUNK: Final = 1 << 16
 _UPGRADE: Final = (
     b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
@@ -32,7 +34,7 @@ Dial = Callable[[], socket.socket]
 
 def dial(endpoint: Endpoint) -> socket.socket:
     """A connection to the server, TLS where the endpoint has it; BuilderError else."""
-    secure = None if endpoint.tls is None or endpoint.local else _tls_context(endpoint.tls)
+    secure = None if endpoint.tls is None or endpoint.local else context_of(endpoint.tls)
     made: socket.socket | None = None
     try:
         if endpoint.local:
@@ -49,11 +51,7 @@ def dial(endpoint: Endpoint) -> socket.socket:
         if made is not None:
             made.close()
         if isinstance(error, ssl.SSLError):
-            raise BuilderError(
-                f"no TLS connection to {endpoint.address}: {error.reason or error}",
-                code="builder-refused",
-                hint="correct `ca:`, `cert:` and `key:` (or DOCKER_CERT_PATH)",
-            ) from None
+            raise no_tls(endpoint, error) from None
         raise unreachable(endpoint, str(error)) from None
     return made
 
@@ -63,6 +61,8 @@ def unreachable(endpoint: Endpoint, reason: str) -> BuilderError:
     hint = "start dockerd or buildkitd, or correct the address"
     if "Permission denied" in reason:
         hint = "join the group that may use the socket (often `docker`), or use another builder"
+    elif "reset" in reason and endpoint.tls is None:
+        hint += "; a server that speaks TLS needs `ca:`, and often `cert:` and `key:`"
     whence = "" if endpoint.why == SETTING else f"The address is from {endpoint.why}. "
     return BuilderError(
         f"no BuildKit answers at {endpoint.address}",
@@ -73,21 +73,22 @@ def unreachable(endpoint: Endpoint, reason: str) -> BuilderError:
     )
 
 
-def _tls_context(tls: Tls) -> ssl.SSLContext:
+def late_refusal(endpoint: Endpoint) -> BuilderError | None:
+    """What the server has against this client's certificate; None where it has nothing.
+
+    With TLS 1.3 it tells so after the handshake, and only who sends nothing is sure to read it.
+    """
+    if endpoint.tls is None or endpoint.local:
+        return None
     try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        if not tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key or None)
-    except OSError as error:  # SSLError too: a file that is no certificate
-        raise BuilderError(
-            f"a file of the TLS settings cannot be used: {error.filename or tls.ca or tls.cert}",
-            code="builder-options",
-            detail=str(error),
-        ) from None
-    return context
+        with dial(endpoint) as probe:
+            probe.settimeout(_LATE_SECONDS)
+            probe.recv(1)
+    except ssl.SSLError as error:
+        return no_tls(endpoint, error) if "ALERT" in reason_of(error) else None
+    except (OSError, BuilderError):
+        return None
+    return None
 
 
 def upgrade(connection: socket.socket, seconds: float = 10.0) -> bytes | None:

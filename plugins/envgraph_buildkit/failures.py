@@ -24,6 +24,9 @@ _EXIT: Final = re.compile(
     r":(?: exit code:)? (\d+)",
     re.S,
 )
+_NO_SOURCE: Final = re.compile(
+    r'(?:failed to calculate checksum of ref|failed to compute cache key)[^"]*"([^"]*)": not found'
+)
 _LINE: Final = re.compile(r"(?:[Dd]ockerfile )?parse error (?:on )?line (\d+)")
 _MISSING: Final = (
     "failed to resolve source metadata", "not found", "pull access denied", "no such host",
@@ -35,6 +38,10 @@ _PREFIX: Final = re.compile(
     r"|rpc error: code = \w+ desc = |failed to create LLB definition: )+"
 )
 _OUTPUT_LINES: Final = 40
+_NO_BRIDGE: Final = (
+    "this dockerd gives steps no network: start it with a bridge, set `network: host` in"
+    " `builder:`, or build with --offline"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +127,21 @@ def build_failure(error: Any, written: Written, name: str, output: str) -> Build
             code="base-missing", detail=text, source=source, instruction=index,
             hint="push it to a registry that the builder reaches, or check that one's login",
         )  # fmt: skip
+    what = written.text(index, line)
+    if found := _NO_SOURCE.search(text):
+        return BuilderError(
+            f"{what or 'a copy'} failed: there is no {found[1]} to copy",
+            code="step-failed", detail=shown, source=source, instruction=index, output=shown,
+            hint="" if "--from" in what else "it is not in the context; a .dockerignore,"
+            " .amlignore or .gitignore may leave it out",
+        )  # fmt: skip
     if index is not None or line is not None:
-        what = written.text(index, line)
         return BuilderError(
             f"{what} failed" if what else "the build failed",
             code="step-failed" if details.vertex or index is not None else "builder-refused",
             detail="\n".join(part for part in (text, shown) if part), source=source,
             instruction=index, output=shown,
+            hint=_NO_BRIDGE if "network bridge not found" in text else "",
         )  # fmt: skip
     busy = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
     return BuilderError(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 from urllib.parse import unquote_plus
 
-from envgraph.api import BuildContext, ContextEntry, Digest
+from envgraph.api import BuildContext, BuilderError, ContextEntry, Digest
 from envgraph_buildkit.folders import Folder, chosen
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.quiet import grpc
@@ -48,8 +48,14 @@ class Tree:
 
 
 def tree_of(context: BuildContext) -> Tree:
-    """A build context, with every folder told, even those that only its files imply."""
-    found = {entry.path: _hashed(entry, context) for entry in context.entries()}
+    """A build context, with every folder told, even those that only its files imply.
+
+    BuilderError ``builder-lacks`` for names that BuildKit's protocol cannot carry.
+    """
+    found = {}
+    for entry in context.entries():
+        _check_name(entry)
+        found[entry.path] = _hashed(entry, context)
     for path in list(found):
         parent = path.rpartition("/")[0]
         while parent and parent not in found:
@@ -62,6 +68,18 @@ def tree_of_file(name: str, data: bytes) -> Tree:
     """One file."""
     entry = ContextEntry(name, 0o644, len(data), content=Digest.of(data))
     return Tree((entry,), lambda path: io.BytesIO(data))
+
+
+def _check_name(entry: ContextEntry) -> None:
+    for text in (entry.path, entry.link):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BuilderError(
+                f"BuildKit takes only names that are UTF-8, and {entry.path!a} is in the context",
+                code="builder-lacks",
+                hint="rename it, leave it out by .dockerignore, or use buildah",
+            ) from None
 
 
 def _hashed(entry: ContextEntry, context: BuildContext) -> ContextEntry:

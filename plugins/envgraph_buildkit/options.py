@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from envgraph.api import BuilderError
+from envgraph.api import BuilderError, BuilderPlace
 
 DEFAULTS: Final = ("unix:///run/buildkit/buildkitd.sock", "unix:///var/run/docker.sock")
 """Where BuildKit usually is; the first that is there is used."""
@@ -154,6 +154,12 @@ def connects(options: BuildkitOptions) -> bool:
         return not find_endpoint(options, os.environ, Path("/")).local
     except BuilderError:
         return False  # it connects to nothing, and says so when it is asked
+
+
+def places(options: BuildkitOptions) -> tuple[BuilderPlace, ...]:
+    """Where builders of these options would be asked; BuilderError where there is nothing."""
+    found = [find_endpoint(each, os.environ, Path("/")) for each in servers(options, False)]
+    return tuple(BuilderPlace(each.address, each.why) for each in found)
 
 
 def find_endpoint(options: BuildkitOptions, environ: Mapping[str, str], root: Path) -> Endpoint:

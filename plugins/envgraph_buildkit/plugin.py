@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from envgraph.api import Builder, BuilderPlugin, PluginContext, hookimpl
-from envgraph_buildkit.options import BuildkitOptions, connects, servers
+from envgraph_buildkit.options import BuildkitOptions, connects, places, servers
 
 
 @contextmanager
@@ -32,4 +32,5 @@ def envgraph_builders() -> Iterator[BuilderPlugin]:
         open_builder,
         connects=connects,
         servers=servers,
+        places=places,
     )

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from envgraph.api import Event
+from envgraph.api import Redactor as Redactor
 
 _KEPT: Final = 16_384
 """Bytes of a step's last output that are kept for an error."""
-_MASK: Final = b"***"
 
 OnEvent = Callable[[Event], None]
-
-
-class Redactor:
-    """Puts ``***`` where a secret stands."""
-
-    def __init__(self) -> None:
-        """Know no secret yet."""
-        self._known: list[bytes] = []
-        self._lock = threading.Lock()
-
-    def learn(self, secret: bytes) -> None:
-        """From now on, hide it, and each of its lines: steps print lines."""
-        parts = {secret, secret.strip(), *(line.strip() for line in secret.splitlines())}
-        with self._lock:
-            known = {*self._known, *(part for part in parts if len(part) > 2)}
-            self._known = sorted(known, key=lambda part: (-len(part), part))
-
-    def clean(self, text: bytes) -> bytes:
-        """The text without what was learned."""
-        for secret in self._known:
-            text = text.replace(secret, _MASK)
-        return text
 
 
 class Progress:
@@ -100,7 +77,7 @@ class Progress:
             self.failed = key
         self._states[key] = state
         text = vertex.error[:500] if state == "failed" else ""
-        self._tell(state, key, text=self._redactor.clean(text.encode()).decode(errors="replace"))
+        self._tell(state, key, text=self._redactor.clean(text))
 
     def _log(self, key: str, data: bytes) -> None:
         """Whole lines are told: a secret is not cut in two by a message's end."""

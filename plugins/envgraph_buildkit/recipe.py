@@ -132,6 +132,8 @@ def write(
         attributes["force-network-mode"] = "none"
     elif network != "default":
         attributes["force-network-mode"] = network
+    if request.secrets:  # a core dump would hold them, in a layer; old servers do not hear this
+        attributes["ulimit"] = "core=0:0"
     imports = [{"Type": "registry", "Attrs": {"ref": ref}} for ref in cache_from]
     if imports and request.network:
         attributes["cache-imports"] = json.dumps(imports)

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from envgraph.cli import machine
+from envgraph.cli.builder_here import check_auto
 from envgraph.cli.machine import Check
+from envgraph.model.config import Provider, WorkspaceConfig
+from envgraph.plugins import Plugins
 from tests.cli.conftest import Cli
 
 
@@ -107,3 +110,39 @@ def test_every_remark_has_a_fix(cli: Cli) -> None:
     assert all(check["hint"] for check in lacking)
     text = cli("doctor", PATH="/nowhere").out
     assert text.count("to fix: ") == len(lacking)
+
+
+def test_builders_are_looked_at_and_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BUILDKIT_HOST", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    def look(**builder: object) -> Check:
+        options = {key: value for key, value in builder.items() if key != "type"}
+        provider = Provider(str(builder.get("type", "auto")), options)
+        return check_auto(WorkspaceConfig("w", "id", "/", builder=provider), Plugins())
+
+    none = look(type="buildah")
+    assert (none.status, "install buildah" in none.hint) == ("remark", True)
+    far = look(type="buildkit", address="tcp://far.example:1")
+    assert far.status == "ok"
+    assert "buildkit at tcp://far.example:1 (builder.address), not asked" in far.summary
+    outside = look(type="buildkit", address="tcp://far.example:1", reach="local")
+    assert outside.status == "remark"
+    assert "outside of builder.reach (local)" in outside.summary
+    file = tmp_path / "d.sock"
+    missing = look(type="buildkit", address=f"unix://{file}")
+    assert (missing.status, "No such file" in missing.summary) == ("remark", True)
+    file.write_text("")
+    assert "it is no socket" in look(type="buildkit", address=f"unix://{file}").summary
+    program = tmp_path / "buildah"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    both = look(reach=["local"])
+    assert both.status == "ok"
+    assert f"buildah at {program} (PATH)" in both.summary
+    assert "kaniko" in look(type="kaniko").summary
+    assert look(reach="locl").status == "remark"

@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestBuildah(BuilderContract):
-    heredocs: ClassVar[bool] = False
     empty_images: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,3 +238,45 @@ def test_a_context_is_no_dockerfile_to_export(built: BuiltDesk) -> None:
     built.desk.apply("--offline")
     answer = built.desk.run("export", "app", "--format", "dockerfile", "--json")
     assert answer.errors() == ["export-context"]
+
+
+def test_names_of_any_bytes_and_a_lockfile_that_does_not_list_them(
+    built: BuiltDesk, host: str
+) -> None:
+    folder = built.context("app", f"FROM {host}/python:1\nCOPY . /app\n", {"new\nline": "1"})
+    Path(os.fsdecode(os.fsencode(folder) + b"/latin\xe9")).write_text("2")
+    built.desk.apply()
+    _, layers = built.image("app")
+    names = {os.fsencode(name) for layer in layers if layer.exists() for name in names_in(layer)}
+    assert {b"app/new\nline", b"app/latin\xe9"} <= names
+    listed = lockfile(built, "app").partition("sources:\n")[2].partition("time_metadata")[0]
+    assert [line.strip(" -") for line in listed.splitlines()][:3] == [
+        "../environments/app.yml",
+        "../environments/app-context",
+        "../environments/app-context/Dockerfile",
+    ]
+    assert "latin" not in listed
+
+
+def test_a_heredoc_for_an_old_buildah_is_refused_with_its_line(built: BuiltDesk, host: str) -> None:
+    folder = built.context("app", f"FROM {host}/python:1\n\nRUN cat <<EOF > /x\nhello\nEOF\n")
+    answer = built.desk.run("apply", "--json", "--auto-approve")
+    if answer.code == 0:  # a buildah of 1.33 or newer
+        return
+    errors = [d for line in answer.err.splitlines() for d in json.loads(line)["diagnostics"]]
+    [error] = [d for d in errors if d["severity"] == "error"]
+    assert error["code"] == "builder-lacks"
+    assert error["source"] == {"file": f"{folder}/Dockerfile", "line": 3, "column": None}
+    assert "BuildKit" in error["hint"]
+
+
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+def test_windows_line_ends_and_a_byte_order_mark(built: BuiltDesk, host: str, begin: str) -> None:
+    """Kept as they are: the Dockerfile is the user's, and buildah reads it itself."""
+    lines = [f"{begin}FROM {host}/python:1", "COPY a.txt /", "RUN true \\", " && echo x > /y", ""]
+    folder = built.context("app", "", {"a.txt": "a"})
+    (folder / "Dockerfile").write_bytes("\r\n".join(lines).encode())
+    built.desk.apply()
+    _, layers = built.image("app")
+    names = {name for layer in layers if layer.exists() for name in names_in(layer)}
+    assert {"a.txt", "y"} <= names

@@ -8,6 +8,7 @@ import pytest
 
 from envgraph.errors import NotFoundError
 from envgraph.plan.plan import Plan
+from envgraph.spec import judge_file
 from envgraph.spec.job_files import load_environments
 from tests.exchange import Machine, good
 from tests.services import Channel
@@ -75,6 +76,39 @@ def test_two_jobs_that_ask_for_the_same_share_one(machine: Machine) -> None:
     assert len(apply(machine, one, other)) == 1
     assert not plan(machine, other).changes
     assert len(apply(machine, write(machine, "third.yml", job("gamma")))) == 1
+
+
+STEP = """\
+  {step}:
+    command: python {step}.py
+    environment:
+      name: shared
+      image: scratch
+      conda_file: {{channels: [demo], dependencies: [{packages}]}}
+"""
+
+
+def test_steps_of_a_pipeline_may_name_the_same_one_twice(machine: Machine) -> None:
+    steps = STEP.format(step="a", packages="alpha") + STEP.format(step="b", packages="alpha")
+    one = write(machine, "one.yml", "type: pipeline\njobs:\n" + steps)
+    other = write(machine, "other.yml", "type: pipeline\njobs:\n" + steps)
+    assert apply(machine, one, other) == ["1"]
+    assert not plan(machine, one).changes
+    more = write(machine, "more.yml", one.read_text().replace("alpha", "gamma"))
+    assert errors(plan(machine, one, more)) == ["duplicate-name"], "which of them is meant?"
+
+
+def test_two_of_one_name_in_a_file_are_a_problem_and_none_is_lost(machine: Machine) -> None:
+    steps = STEP.format(step="a", packages="alpha") + STEP.format(step="b", packages="gamma")
+    path = write(machine, "one.yml", "type: pipeline\njobs:\n" + steps)
+    [problem] = judge_file(path).diagnostics
+    assert (problem.code, problem.severity) == ("duplicate-name", "error")
+    assert problem.source is not None
+    assert problem.source.line == 12
+    assert "(line 6)" in problem.summary
+    planned = plan(machine, path)
+    assert errors(planned) == ["duplicate-name"]
+    assert planned.environments == ()
 
 
 def test_how_it_runs_is_part_of_which_anonymous_one_it_is(machine: Machine) -> None:

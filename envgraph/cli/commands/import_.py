@@ -20,7 +20,7 @@ SIGNATURE = Signature(
         Flag("--output", "the environment file; default: environments/NAME.yml", "PATH", ("-o",)),
     ),
     notes=(
-        "Reads conda-lock v1, pixi.lock v4 to v7, @EXPLICIT lists, pylock.toml, requirements "
+        "Reads conda-lock v1, pixi.lock v3 to v7, @EXPLICIT lists, pylock.toml, requirements "
         "files and MLflow models (the folder, or its MLmodel). Writes an environment file that "
         "names what nothing else needs, and locks/NAME.conda-lock.yml with every package: the "
         "next plan solves nothing.",

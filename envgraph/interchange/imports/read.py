@@ -12,7 +12,7 @@ from envgraph.spec.problems import Problems
 from envgraph.spec.text import decode
 
 FORMATS: Final = (
-    "conda-lock v1, pixi.lock v4 to v7, @EXPLICIT lists, pylock.toml, requirements files and "
+    "conda-lock v1, pixi.lock v3 to v7, @EXPLICIT lists, pylock.toml, requirements files and "
     "MLflow models"
 )
 _EXPLICIT: Final = re.compile(r"^\s*@EXPLICIT\s*$", re.MULTILINE)

@@ -53,7 +53,7 @@ def schema() -> Schema:
             ),
             "registry": described(registry, "Where images, locks and shared environments go."),
             "registries": mapping(registry, "More registries, by name."),
-            "builder": described(provider, "What runs docker steps and build contexts."),
+            "builder": _builder(),
             "compute": mapping(provider, "Compute targets by name; local always exists."),
             "base_images": choice(
                 reader.BASE_IMAGES, "What to do when the tag of a base has moved.",
@@ -101,6 +101,28 @@ def schema() -> Schema:
                 },
             },
         },
+    }
+
+
+def _builder() -> Schema:
+    own = {
+        "timeout": {
+            "type": "integer", "minimum": 1,
+            "description": "Seconds that one step may take; no end without it.",
+        },
+        "reach": some(
+            _TEXT,
+            "Which builders may be used: local, anywhere, type:NAME, unix:///PATH,"
+            " tcp://HOST:PORT, tcp://*.DOMAIN.",
+            ("anywhere",),
+        ),
+    }  # fmt: skip
+    return {
+        "description": "What runs docker steps and build contexts; auto: whatever answers.",
+        "anyOf": [
+            text("The plugin's name."),
+            {"allOf": [{"$ref": "#/definitions/provider"}], "properties": own},
+        ],
     }
 
 

@@ -68,3 +68,13 @@ def test_a_context_is_known_by_its_folder_on_every_machine(tmp_path: Path) -> No
     assert context("/w", "train") != context("/w", "serve")
     assert context("/w", "train") != context("/w", "train", "gpu.Dockerfile")
     assert context("/w", "train") != context("/w", "train", id="other")
+
+
+def test_a_context_in_git_is_known_by_its_repository() -> None:
+    def context(address: str) -> str:
+        return of(EnvironmentSpec("e", build=BuildSpec(address)))
+
+    repository = "https://git.example.org/team/images.git"
+    assert context(f"{repository}#v1:train") == context(f"{repository}#v2:train")
+    assert context(f"{repository}#v1:train") != context(f"{repository}#v1:serve")
+    assert context(f"{repository}#v1") != context("https://git.example.org/other.git#v1")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from envgraph.api.builder import BuilderError, BuilderPlugin, Capabilities
+from envgraph.api.builder import CAN_RUN, BuilderError, BuilderPlugin, Capabilities
 from envgraph.apply.builders import Builders, builder_remark, missing_builder
 from envgraph.errors import EnvgraphError, InputError, PlatformError
 from envgraph.model.config import Provider, WorkspaceConfig
@@ -26,6 +26,7 @@ class Answers:
     """A builder that is asked and never builds."""
 
     title = "a builder"
+    features = frozenset({CAN_RUN})
 
     def __init__(self, error: BuilderError | None) -> None:
         self.error = error
@@ -33,7 +34,7 @@ class Answers:
     def capabilities(self) -> Capabilities:
         if self.error is not None:
             raise self.error
-        return Capabilities((Platform("linux", "amd64"),), frozenset(), "1.0")
+        return Capabilities((Platform("linux", "amd64"),), self.features, "1.0")
 
     def build(self, *args: Any) -> Any:
         raise NotImplementedError
@@ -76,9 +77,7 @@ def test_where_none_answers_all_that_was_tried_is_said() -> None:
     found = builders(plugin("buildkit", down=True), plugin("buildah", down=True))
     with pytest.raises(PlatformError) as caught:
         found.chosen()
-    assert caught.value.diagnostics[0].detail == (
-        "buildkit: buildkit is down\nbuildah: buildah is down"
-    )
+    assert caught.value.diagnostics[0].detail == ("buildkit is down\nbuildah is down")
     remark = builder_remark(found, ["b", "a", "b"], 2)
     assert (remark.severity, remark.code) == ("warning", "no-builder")
     assert "2 steps need a builder (a, b)" in remark.summary
@@ -130,6 +129,21 @@ def test_the_answer_holds_until_it_is_closed() -> None:
     assert asked == ["open", "close"]
     found.chosen()
     assert asked == ["open", "close", "open"]
+
+
+def test_a_builder_that_cannot_run_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert builder_remark(builders(plugin("buildah")), ["a"], 1).severity == "info"
+    monkeypatch.setattr(Answers, "features", frozenset())
+    assert builder_remark(builders(plugin("buildah")), ["a"], 1).severity == "warning"
+
+
+def test_another_platform_is_a_warning_before_anything_is_built() -> None:
+    found = builders(plugin("buildah"))
+    assert builder_remark(found, ["a"], 1, ["linux-64"]).severity == "info"
+    remark = builder_remark(found, ["a"], 1, ["linux-64", "linux-aarch64"])
+    assert remark.severity == "warning"
+    assert remark.detail == "it does not build for linux/arm64, but for linux/amd64"
+    assert "linux/arm64" in remark.hint
 
 
 def servers_of(*addresses: str, down: tuple[str, ...] = ()) -> tuple[BuilderPlugin, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from envgraph.api import ContextEntry
+from envgraph.api import BuilderError, ContextEntry
 from envgraph.testing.builder.material import EPOCH, MemoryContext
 from envgraph_buildkit.filesync import DATA, FIN, REQ, STAT, FileSync, tree_of, wanted
 from envgraph_buildkit.messages import encode, message
@@ -115,3 +115,14 @@ def test_a_files_time_follows_its_content() -> None:
 
     assert times({"a": b"1"}) == times({"a": b"1"})
     assert times({"a": b"1"}) != times({"a": b"2"})
+
+
+@pytest.mark.parametrize(
+    "files", [{"latin\udce9": b"1"}, {"folder/link": "-> latin\udce9"}], ids=["name", "target"]
+)
+def test_a_name_that_no_protocol_carries_is_refused_by_name(files: dict[str, bytes | str]) -> None:
+    with pytest.raises(BuilderError) as caught:
+        tree_of(MemoryContext(files))
+    assert caught.value.code == "builder-lacks"
+    assert ascii(next(iter(files))) in caught.value.diagnostics[0].summary
+    assert "buildah" in caught.value.diagnostics[0].hint

@@ -150,6 +150,38 @@ def test_a_previous_lock_keeps_its_commit_until_the_ref_is_another_one(
     assert side.origin.pinned == first.origin.pinned if first.origin else False
 
 
+def test_what_the_store_keeps_is_not_fetched_again(store: Store, repository: Repository) -> None:
+    url = f"{repository.url}#main:docker"
+    first = lock(store, url).locked
+    build = BuildSpec(url, arguments={"NEW": "1"})
+    assert contexts(store).lock(build, first, anew=True).locked.tree == first.tree
+    shutil.rmtree(repository.folder)
+    again = contexts(store, offline=True).lock(build, first).locked
+    assert again == replace(first, arguments={"NEW": "1"})
+    with pytest.raises(EnvgraphError):
+        contexts(store).lock(build, first, anew=True)
+
+
+def test_nobody_is_asked_twice_in_vain(
+    store: Store, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = Git.look_up
+
+    def counted(self: Git, ref: str) -> tuple[str, str, bool]:
+        asked.append(ref)
+        return real(self, ref)
+
+    monkeypatch.setattr(Git, "look_up", counted)
+    finder = contexts(store)
+    for line in (3, 9):
+        build = BuildSpec(f"{repository.url}#none", source=SourceLocation("far.yml", line))
+        with pytest.raises(EnvgraphError) as caught:
+            finder.lock(build, None)
+        assert caught.value.diagnostics[0].source == build.source
+    assert asked == ["none"]
+
+
 def test_refs_of_every_kind(store: Store, repository: Repository) -> None:
     first = repository.git("rev-parse", "HEAD")
     repository.git("tag", "-a", "v1", "-m", "annotated")

@@ -327,7 +327,10 @@ def test_the_lockfile_names_folders_and_not_what_is_in_them(tmp_path: Path) -> N
         spec = load_environment(folder / f"{name}.yml").spec
         assert spec is not None
         found[name] = lock_sources(spec, tmp_path / "locks" / "x.conda-lock.yml")
-    assert found["context"] == ("../environments/context.yml", "../environments/context")
+    assert found["context"] == (
+        "../environments/context.yml", "../environments/context",
+        "../environments/context/Dockerfile",
+    )  # fmt: skip
     assert found["steps"] == (
         "../environments/steps.yml", "../environments/data", "../environments/one.txt",
     )  # fmt: skip

@@ -181,3 +181,12 @@ def test_pip_without_python_is_a_warning(read: Read, said: Said) -> None:
     assert said(read("dependencies:\n- pip:\n  - six\n")) == [
         "environment.yml:2:1 pip-without-python?"
     ]
+
+
+def test_one_colon_is_told_to_be_two() -> None:
+    """conda takes what stands before it as a namespace, and asks every channel."""
+    problem = requirement_problem("bioconda:bcftools=1.20")
+    assert problem == (
+        "one colon after bioconda names no channel", "write bioconda::bcftools=1.20",
+    )  # fmt: skip
+    assert requirement_problem("bioconda::bcftools=1.20") is None

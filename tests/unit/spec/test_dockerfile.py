@@ -143,3 +143,28 @@ def test_flags_of_one_step() -> None:
     assert list(step_images(step)) == ["busybox"]
     assert list(step_secrets(step)) == ["a"]
     assert not list(step_images("ENV A=--from=x"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN docker version --format '{{.Server.Version}}'",
+        "RUN go list -m -f '{{ .Version }}' all",
+        "RUN helm template x --set a='{{- range $i := .items }}{{ end }}'",
+        "RUN docker inspect -f '{{json .Config}}' x",
+        "# {{latest-image-tag}} stands here when it is rendered",
+    ],
+)
+def test_what_steps_hand_to_other_programs_is_no_template_of_ours(line: str) -> None:
+    problems = Problems()
+    assert read_dockerfile(f"FROM debian:12\n{line}\n".encode(), "Dockerfile", problems)
+    assert problems.result() == ()
+
+
+@pytest.mark.parametrize("text", ["{{latest-pypi-version}}", "{{ image }}", "{{ended}}"])
+def test_a_template_in_a_step_is_one_wherever_it_stands(text: str) -> None:
+    problems = Problems()
+    data = f"FROM debian:12\nRUN pip install \\\n    a=={text}\n".encode()
+    assert read_dockerfile(data, "Dockerfile", problems) is None
+    [found] = problems.result()
+    assert (found.code, found.source and found.source.line) == ("template", 3)

@@ -303,3 +303,24 @@ def test_copied_files(read: Read, said: Said, tmp_path: Path) -> None:
         "missing-file", "outside-context", "unpinned-add", "docker-step",
     ]  # fmt: skip
     assert "canary" not in str(wrong.diagnostics)
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["Dockerfile.gpu"], "write `dockerfile_path: Dockerfile.gpu`"),
+        (["dockerfile", "x.txt"], "write `dockerfile_path: dockerfile`"),
+        (["docker/Containerfile", "app.Dockerfile"], "write `dockerfile_path: app.Dockerfile` (th"),
+        (["Dockerfile.dockerignore", "y"], "`dockerfile_path` starts at the folder"),
+    ],
+)
+def test_what_is_called_like_a_dockerfile_is_named(
+    tmp_path: Path, names: list[str], hint: str
+) -> None:
+    for name in names:
+        (tmp_path / "context" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "context" / name).write_text("")
+    (tmp_path / "a.yml").write_text("name: a\nbuild: {path: context}\n")
+    loaded = load_environment(tmp_path / "a.yml")
+    [found] = [d for d in loaded.diagnostics if d.code == "missing-dockerfile"]
+    assert found.hint.startswith(hint)

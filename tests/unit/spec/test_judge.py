@@ -155,6 +155,15 @@ def test_a_prompt_flow_among_components_is_left_alone(tmp_path: Path) -> None:
     assert judged.diagnostics[0].source.line == 4
 
 
+def test_a_reserved_name_inside_a_job_is_a_warning_as_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "j.yml"
+    path.write_text(JOB.format(environment="{name: azureml-Mine, image: x}"))
+    [problem] = judge_file(path, WorkspaceConfig("w", "1", str(tmp_path))).diagnostics
+    assert (problem.code, problem.severity) == ("reserved-prefix", "warning")
+    free = WorkspaceConfig("w", "1", str(tmp_path), reserved_prefixes=())
+    assert judge_file(path, free).diagnostics == ()
+
+
 def test_an_environment_by_name_and_version_is_told_to_be_a_reference(tmp_path: Path) -> None:
     path = tmp_path / "j.yml"
     path.write_text(JOB.format(environment="{name: a, version: 1}"))

@@ -11,7 +11,7 @@ import pytest
 
 from envgraph.errors import InputError
 from envgraph.spec.ignore import docker_rules, git_rules
-from envgraph.spec.tree import context_tree, project_tree, read_tree
+from envgraph.spec.tree import MAX_PROBLEMS, context_tree, project_tree, read_tree
 
 
 @pytest.fixture
@@ -105,6 +105,23 @@ def test_special_files_are_named(folder: Path) -> None:
     finally:
         os.chdir(here)
     assert refused(folder) == "special-file"
+
+
+def test_all_that_cannot_belong_is_named_at_once(folder: Path) -> None:
+    os.mkfifo(folder / "d/pipe")
+    for name in ("out", "d/up"):
+        (folder / name).symlink_to("../../elsewhere")
+    with pytest.raises(InputError) as caught:
+        read_tree(folder)
+    found = sorted((each.code, each.summary.split("'")[1]) for each in caught.value.diagnostics)
+    assert found == [
+        ("link-escape", "d/up"), ("link-escape", "out"), ("special-file", "d/pipe"),
+    ]  # fmt: skip
+    for count in range(30):
+        (folder / f"out{count}").symlink_to("/elsewhere")
+    with pytest.raises(InputError) as caught:
+        read_tree(folder)
+    assert len(caught.value.diagnostics) == MAX_PROBLEMS
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "d/../../outside", ".."])
