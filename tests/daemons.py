@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ SUITE = os.environ.get("ENVGRAPH_TEST_DOCKER_SUITE") or "trixie"
 """A stable suite, so that the same engine comes every time; ``forky`` has a newer one."""
 
 PACKAGES = ("docker.io", "containerd")
+CLIENT_PACKAGES = ("docker-cli", "docker-buildx")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
@@ -84,17 +85,28 @@ def _mirror() -> str:
 def current_docker(cache: Path) -> Path:
     """The folder with a current dockerd and containerd; unpacked once per cache folder."""
     require_root()
-    for tool in ("apt-get", "dpkg", "runc"):
+    require_tool("runc")
+    return _unpacked(cache, "docker", PACKAGES)
+
+
+def current_client(cache: Path) -> Path:
+    """The folder with docker's current command line, and buildx as its plugin."""
+    return _unpacked(cache, "docker-cli", CLIENT_PACKAGES)
+
+
+def _unpacked(cache: Path, name: str, packages: Sequence[str]) -> Path:
+    """A folder with these packages of the suite, unpacked."""
+    for tool in ("apt-get", "dpkg"):
         require_tool(tool)
     if not Path(KEYRING).exists():
-        missing("no current dockerd: this is not Debian")
-    root = cache / f"docker-{SUITE}"
+        missing("no current docker: this is not Debian")
+    root = cache / f"{name}-{SUITE}"
     with (cache / "docker.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if root.is_dir():
             return root
-        with tempfile.TemporaryDirectory(dir=cache) as name:
-            made = Path(name)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            made = Path(folder)
             for each in ("etc/preferences.d", "lists/partial", "cache/archives/partial", "root"):
                 (made / each).mkdir(parents=True)
             shutil.copytree("/etc/apt/apt.conf.d", made / "etc/apt.conf.d")
@@ -103,7 +115,7 @@ def current_docker(cache: Path) -> Path:
                 f"deb [signed-by={KEYRING}] {_mirror()} {SUITE} main\n"
             )
             _apt(made, "update")
-            _apt(made, "download", *PACKAGES)
+            _apt(made, "download", *packages)
             for package in made.glob("*.deb"):
                 subprocess.run(["dpkg", "-x", package, made / "root"], check=True)
             (made / "root").rename(root)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from envgraph.api.builder import (
         CAN_BASE_BLOBS,
         CAN_DOCKERFILE,
+        CAN_KNOWN_LAYERS,
         CAN_NO_NETWORK,
         CAN_PINNED_BASES,
         CAN_PROVENANCE,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from envgraph.api.events import Event, EventKind
     from envgraph.api.hookspecs import hookimpl, hookspec
+    from envgraph.api.known import KnownLayers, LayerSource
     from envgraph.api.manifests import (
         MANIFEST_LIMIT,
         ManifestParts,
@@ -88,6 +90,7 @@ _PLACES = {
     "BuilderPlugin": "envgraph.api.builder",
     "CAN_BASE_BLOBS": "envgraph.api.builder",
     "CAN_DOCKERFILE": "envgraph.api.builder",
+    "CAN_KNOWN_LAYERS": "envgraph.api.builder",
     "CAN_NO_NETWORK": "envgraph.api.builder",
     "CAN_PINNED_BASES": "envgraph.api.builder",
     "CAN_PROVENANCE": "envgraph.api.builder",
@@ -108,6 +111,8 @@ _PLACES = {
     "Event": "envgraph.api.events",
     "EventKind": "envgraph.api.events",
     "Instruction": "envgraph.api.builder",
+    "KnownLayers": "envgraph.api.known",
+    "LayerSource": "envgraph.api.known",
     "MANIFEST_LIMIT": "envgraph.api.manifests",
     "Layer": "envgraph.api.builder",
     "ManifestBytes": "envgraph.api.registry",
@@ -141,6 +146,7 @@ __all__ = [
     "API_VERSION",
     "CAN_BASE_BLOBS",
     "CAN_DOCKERFILE",
+    "CAN_KNOWN_LAYERS",
     "CAN_NO_NETWORK",
     "CAN_PINNED_BASES",
     "CAN_PROVENANCE",
@@ -178,7 +184,9 @@ __all__ = [
     "Event",
     "EventKind",
     "Instruction",
+    "KnownLayers",
     "Layer",
+    "LayerSource",
     "ManifestBytes",
     "ManifestParts",
     "Platform",

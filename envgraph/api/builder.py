@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, Protocol
 
 from envgraph.api.events import Event
+from envgraph.api.known import KnownLayers, LayerSource
 from envgraph.api.registry import API_VERSION, PluginContext
 from envgraph.errors import BuildError, SourceLocation
 from envgraph.model.oci import Descriptor, Platform
@@ -39,12 +40,22 @@ CAN_NO_NETWORK: Final = "no-network"
 CAN_PROVENANCE: Final = "provenance"
 """It says how it built (:attr:`BuildResult.provenance`), since its settings ask for that."""
 
+CAN_KNOWN_LAYERS: Final = "known-layers"
+"""It asks :attr:`BuildRequest.known` for layers that the host has, and says of new ones what
+they were made of. Nothing is refused without this: every layer is made and read then."""
+
 CAPABILITIES: Final = frozenset(
     {
-        CAN_RUN, CAN_DOCKERFILE, CAN_PINNED_BASES, CAN_BASE_BLOBS, CAN_SECRETS, CAN_NO_NETWORK,
+        CAN_RUN,
+        CAN_DOCKERFILE,
+        CAN_PINNED_BASES,
+        CAN_BASE_BLOBS,
+        CAN_SECRETS,
+        CAN_NO_NETWORK,
+        CAN_KNOWN_LAYERS,
         CAN_PROVENANCE,
     }
-)  # fmt: skip
+)
 
 
 class BuilderError(BuildError):
@@ -232,6 +243,9 @@ class BuildRequest:
     timeout: float | None = None
     """Seconds until the build ends with ``builder-timeout``; None: no end."""
 
+    known: KnownLayers | None = field(default=None, repr=False, compare=False)
+    """What the host has of layers that were made before; None: ask nothing."""
+
     affinity: str = field(default="", compare=False)
     """Equal for requests that share steps or files, so that who has several servers sends them
     to the same one. It says nothing of what is built."""
@@ -255,7 +269,13 @@ class BuildResult:
     layer; the new entries' times, and its own, are the request's epoch."""
 
     open: BlobOpener = field(repr=False, compare=False)
-    """One of ``layers``, verified: IntegrityError at the end of other bytes."""
+    """One of ``layers``, verified: IntegrityError at the end of other bytes. NotFoundError
+    for one that :attr:`BuildRequest.known` gave and that was not made again."""
+
+    sources: tuple[tuple[Digest, LayerSource], ...] = ()
+    """DiffIDs with what those layers were made of, for the host to remember: of ``layers``,
+    and of the base's where the server knows them by something else from now on. A layer may
+    have several."""
 
     provenance: bytes = field(default=b"", repr=False, compare=False)
     """An in-toto statement (JSON) of how it was built, about each layer at least, where the

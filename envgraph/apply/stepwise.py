@@ -13,12 +13,13 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from envgraph.api.builder import (
+    CAN_KNOWN_LAYERS,
     Base,
     BuilderError,
     BuildRequest,
@@ -41,6 +42,7 @@ from envgraph.apply.answers import (
 )
 from envgraph.apply.builders import Builders, ChosenBuilder
 from envgraph.apply.contexts import step_context, whole_context
+from envgraph.apply.known import StoredLayers
 from envgraph.errors import (
     BuildError,
     InputError,
@@ -79,6 +81,15 @@ class MadeImage:
     built: BuiltImage
     layers: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a builder gave, and what it was told that the store has."""
+
+    chosen: ChosenBuilder
+    result: BuildResult
+    known: StoredLayers | None
 
 
 class StepMaker:
@@ -148,8 +159,8 @@ class StepMaker:
             affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
         started = below or subject.lock.base
-        with self._run(node, request, redactor, step) as (chosen, result):
-            return self._keep(node, result, chosen, subject.lock.base, started, len(along), batch)
+        with self._run(node, request, redactor, step) as answer:
+            return self._keep(node, answer, subject.lock.base, started, len(along), batch)
 
     def _context(self, node: Node, subject: Subject, batch: Transaction) -> MadeImage:
         build, lock = subject.spec.build, subject.lock
@@ -179,8 +190,8 @@ class StepMaker:
             timeout=self._builders.timeout,
             affinity=affinity_of(self._config, subject.spec, subject.lock),
         )
-        with self._run(node, request, redactor, build) as (chosen, result):
-            return self._keep(node, result, chosen, lock.base, lock.base, 0, batch)
+        with self._run(node, request, redactor, build) as answer:
+            return self._keep(node, answer, lock.base, lock.base, 0, batch)
 
     def _below(self, subject: Subject, index: int, observer: Observer) -> LockedBase | None:
         """What a step stands on; None is ``scratch``."""
@@ -257,8 +268,10 @@ class StepMaker:
     @contextmanager
     def _run(
         self, node: Node, request: BuildRequest, redactor: Redactor, where: DockerStep | BuildSpec
-    ) -> Iterator[tuple[ChosenBuilder, BuildResult]]:
+    ) -> Iterator[_Answer]:
         chosen = self._builders.chosen()
+        known = self._known(chosen)
+        request = replace(request, known=known)
 
         def on_event(event: Event) -> None:
             if event.kind != "message" or not event.text.strip():
@@ -270,30 +283,45 @@ class StepMaker:
 
         try:
             with chosen.run(request, on_event, self._cancel, self._halt) as (server, result):
-                yield server, result
+                yield _Answer(server, result, known)
         except BuilderError as error:
             raise explained(error, node, where, redactor) from error
+
+    def _known(self, chosen: ChosenBuilder) -> StoredLayers | None:
+        """What the store has of this builder's layers; None for one that does not ask."""
+        if CAN_KNOWN_LAYERS not in chosen.capabilities.features:
+            return None
+        compression = default_compression(self._config.image.compression)
+        return StoredLayers(self._store, chosen.name, compression)
 
     # -- results ---------------------------------------------------------
 
     def _keep(
         self,
         node: Node,
-        result: BuildResult,
-        chosen: ChosenBuilder,
+        answer: _Answer,
         base: LockedBase,
         started: LockedBase,
         along: int,
         batch: Transaction,
     ) -> MadeImage:
         """Take over what a builder gave, after everything in it was checked."""
+        chosen, result, known = answer.chosen, answer.result, answer.known
         kept, above = kept_below(result, base, started, chosen)
         layers = list(above)
-        written = 0
+        sizes: list[tuple[BaseLayer, int | None]] = [(layer, None) for layer in above]
+        new, written = 0, 0
         for layer in result.layers:
-            stored = self._layer(layer, result, chosen, batch)
+            stored = None if known is None else known.given(layer.diff_id)
+            if stored is None:
+                stored = self._layer(layer, result, chosen, batch)
+                new, written = new + 1, written + stored.size
+            else:
+                batch.renew([stored.digest])
             layers.append(stored)
-            written += stored.size
+            sizes.append((stored, layer.descriptor.size))
+        if known is not None:
+            known.remember(result.sources, sizes, batch)
         config = checked_config(result.config, [*base.layers[:kept], *layers], chosen)
         if along and started.config is not None:
             before = self._store.blobs.read(started.config, DOCUMENT_LIMIT)
@@ -303,7 +331,7 @@ class StepMaker:
         built = BuiltImage(Digest.of(data), tuple(layers), kept)
         statement = batch.add_bytes(result.provenance) if result.provenance else None
         batch.put_action(str(node.key), step_record(built, chosen.title, statement))
-        return MadeImage(built, len(layers) - len(above), written + len(data))
+        return MadeImage(built, new, written + len(data))
 
     def _layer(
         self, layer: Layer, result: BuildResult, chosen: ChosenBuilder, batch: Transaction

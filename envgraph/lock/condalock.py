@@ -1,20 +1,51 @@
 """conda-lock's own models: the only importer of conda_lock.
 
-Importing it takes more than a second, so this module is imported only to write
-a lockfile, or to read one that envgraph did not write as it stands.
+Importing it whole takes more than a second, since the package's top imports its solver. So
+the models are imported below a top that is empty, which takes a third of it; and this module
+is imported only to write a lockfile, or to read one that envgraph did not write as it stands.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from envgraph.model.locked import LockedEnvironment, LockedPackage
 
-with warnings.catch_warnings():
+_TOP: Final = "conda_lock"
+
+
+@contextmanager
+def _empty_top() -> Iterator[None]:
+    """The packages above the models without what their ``__init__`` imports.
+
+    Nothing of that stays: whoever imports conda_lock later gets it whole. Where somebody has
+    done so before, that is used.
+    """
+    spec = None if _TOP in sys.modules else importlib.util.find_spec(_TOP)
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    if not folders:
+        yield
+        return
+    for name in (_TOP, f"{_TOP}.lockfile"):
+        package = ModuleType(name)
+        package.__path__ = [folder + name[len(_TOP) :].replace(".", "/") for folder in folders]
+        sys.modules[name] = package
+    try:
+        yield
+    finally:
+        for name in [n for n in sys.modules if n == _TOP or n.startswith(f"{_TOP}.")]:
+            del sys.modules[name]
+
+
+with warnings.catch_warnings(), _empty_top():
     # conda-lock's vendored conda warns of its own deprecations; that is not our user's affair.
     warnings.simplefilter("ignore")
     from conda_lock.lockfile.v1.models import (

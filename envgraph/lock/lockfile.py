@@ -55,8 +55,6 @@ class LockfileContent:
 
 def lockfile_text(locks: Sequence[LockedEnvironment], sources: Sequence[str] = ()) -> str:
     """The file's text for these platforms: equal locks give equal text."""
-    from envgraph.lock.condalock import build_document
-
     ordered = sorted(locks, key=lambda lock: lock.platform)
     if len({lock.platform for lock in ordered}) != len(ordered):
         raise InputError("two locks of one platform cannot share a file", code="lock-platform")
@@ -76,10 +74,35 @@ def lockfile_text(locks: Sequence[LockedEnvironment], sources: Sequence[str] = (
         for package in lock.packages:
             key = f"envgraph.package/{lock.platform}/{package.manager}/{package.name}"
             custom[key] = _json(_extra(package))
-    document = build_document(ordered, _channels(ordered), sources, custom)
+    document = _document(ordered, sources, custom)
     custom["envgraph.content"] = str(content_digest(document))
     document["metadata"]["custom_metadata"] = dict(sorted(custom.items()))
     return _HEADER + _dump(document)
+
+
+def _document(
+    locks: Sequence[LockedEnvironment], sources: Sequence[str], custom: Mapping[str, str]
+) -> dict[str, Any]:
+    """The v1 document.
+
+    One without packages is written out here: the models cost more to import than all else
+    that such an environment needs, and give the same.
+    """
+    if any(lock.packages for lock in locks):
+        from envgraph.lock.condalock import build_document
+
+        return build_document(locks, _channels(locks), sources, custom)
+    created = max((lock.created for lock in locks), default="")
+    metadata: dict[str, Any] = {
+        "content_hash": {lock.platform: lock.pin_key.hex for lock in locks},
+        "channels": [],
+        "platforms": [lock.platform for lock in locks],
+        "sources": list(sources),
+    }
+    if created:
+        metadata["time_metadata"] = {"created_at": created}
+    metadata["custom_metadata"] = dict(custom)
+    return {"version": 1, "metadata": metadata, "package": []}
 
 
 def _extra(package: LockedPackage) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from envgraph.plan.plan import Plan, make_plan
 from envgraph.refresh.desired import Desired, FindsLocks, Loaded, desire, load_specs
 from envgraph.refresh.observe import observe
 from envgraph.registry.own import OwnRegistry
+from envgraph.spec.filememo import kept_in
 from envgraph_store import Store
 
 if TYPE_CHECKING:
@@ -100,8 +101,12 @@ class Planner:
     def plan(
         self, question: Question, *, follow_base: bool = False, fresh: bool = False
     ) -> Planned:
-        """What would be done. ``fresh``: the registry is asked for all that it should have."""
-        loaded = question.loaded or load_specs(self._config, question.files, question.targets)
+        """What would be done.
+
+        ``fresh``: the registry is asked for all that it should have, and every file is read.
+        """
+        with kept_in(self._store.root / "memo" / "files", fresh=fresh):
+            loaded = question.loaded or load_specs(self._config, question.files, question.targets)
         finder = self._finder(None, "follow" if follow_base else self._config.base_images)
         return self._planned(loaded, finder, question, fresh=fresh, again=True)
 

@@ -22,6 +22,7 @@ from typing import Final, Literal
 
 from envgraph.errors import Diagnostic, InputError
 from envgraph.spec import paths
+from envgraph.spec.filememo import FolderMemo, known_digest, now_ns, remember
 from envgraph.spec.files import kind_of_mode, open_regular
 from envgraph.spec.ignore import (
     IgnoreRules,
@@ -150,11 +151,12 @@ def read_tree(
     """
     if not paths.is_folder(os.fspath(root)):
         raise _no_folder(root)
-    walk = _Walk(root, rules, keep, root.stat().st_dev)
+    walk = _Walk(root, rules, keep, root.stat().st_dev, FolderMemo(os.fspath(root)))
     while walk.open:
         walk.folder(*walk.open.pop())
     if walk.problems:
         raise InputError(walk.problems)
+    walk.memo.save()
     return Tree(root, tuple(walk.entries), tuple(walk.folders))
 
 
@@ -164,6 +166,7 @@ class _Walk:
     rules: Sequence[IgnoreRules]
     keep: frozenset[str]
     device: int
+    memo: FolderMemo
     open: list[tuple[str, int]] = field(default_factory=lambda: [("", 0)])
     entries: list[TreeEntry] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -189,7 +192,7 @@ class _Walk:
                     self.check_mount(path, status)
                     self.open.append((path, depth + 1))
                 else:
-                    self.add(_entry(self.root, path, status))
+                    self.add(_entry(self.root, path, status, self.memo))
             except InputError as error:
                 self.problems += error.diagnostics
                 if len(self.problems) >= MAX_PROBLEMS or error.diagnostics[0].code == "too-large":
@@ -239,7 +242,7 @@ def _lstat(root: Path, path: str) -> os.stat_result:
         ) from None
 
 
-def _entry(root: Path, path: str, status: os.stat_result) -> TreeEntry:
+def _entry(root: Path, path: str, status: os.stat_result, memo: FolderMemo) -> TreeEntry:
     if stat.S_ISLNK(status.st_mode):
         target = os.fspath((root / path).readlink())
         if leads_out(path, target):
@@ -255,7 +258,10 @@ def _entry(root: Path, path: str, status: os.stat_result) -> TreeEntry:
             code="special-file",
             hint="remove it, or add it to .dockerignore",
         )
-    digest, size = _hash_file(root / path, path)
+    digest, size = known_digest(status), status.st_size
+    if digest is None:
+        digest, size = _hash_file(root / path, path)
+    memo.use(status, digest)
     return TreeEntry("file", path, bool(status.st_mode & stat.S_IXUSR), digest, "", size)
 
 
@@ -270,6 +276,7 @@ def leads_out(path: str, target: str) -> bool:
 def _hash_file(path: str | Path, shown: str) -> tuple[Digest, int]:
     """Digest and size; a file that changes while it is read is read again, then refused."""
     for _ in range(3):
+        began = now_ns()
         try:
             fd = open_regular(path, follow=isinstance(path, str))
             with os.fdopen(fd, "rb", buffering=0) as file:
@@ -286,5 +293,7 @@ def _hash_file(path: str | Path, shown: str) -> tuple[Digest, int]:
         if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and (
             size == after.st_size
         ):
-            return Digest.from_hex(sha.hexdigest()), size
+            digest = Digest.from_hex(sha.hexdigest())
+            remember(after, digest, began)
+            return digest, size
     raise InputError(f"{shown!a} changes while it is read", code="file-changes")

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -32,13 +33,15 @@ from envgraph_buildkit.content import Bases, Content, Store
 from envgraph_buildkit.docker import forget_image, load_image, save_image
 from envgraph_buildkit.exported import Exported, read_blobs, read_tar
 from envgraph_buildkit.filesync import FileSync, Tree, tree_of, tree_of_file
+from envgraph_buildkit.lent import lent
 from envgraph_buildkit.messages import message
+from envgraph_buildkit.opened import Opened
 from envgraph_buildkit.options import BuildkitOptions, Endpoint, find_endpoint
 from envgraph_buildkit.outputs import FileSend, FileTarget
 from envgraph_buildkit.progress import Progress, Redactor
 from envgraph_buildkit.provenance import statement_of
 from envgraph_buildkit.recipe import Written, write
-from envgraph_buildkit.result import bases_of, result_of
+from envgraph_buildkit.result import bases_of, known_blob, result_of
 from envgraph_buildkit.services import logins, secrets
 from envgraph_buildkit.solve import run_solve
 
@@ -61,8 +64,7 @@ class BuildkitBuilder(Builder):
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._loading = threading.Lock()
-        self._loaded: dict[str, Connection] = {}
-        self._broken: list[Connection] = []
+        self._loaded: list[str] = []
 
     @property
     def title(self) -> str:
@@ -77,9 +79,6 @@ class BuildkitBuilder(Builder):
 
     def _connected(self) -> Connection:
         with self._lock:
-            if self._connection is not None and self._connection.broken:
-                self._broken.append(self._connection)  # other builds may still end on it
-                self._connection = None
             if self._connection is None:
                 self._connection = Connection(self._endpoint())
             return self._connection
@@ -95,21 +94,19 @@ class BuildkitBuilder(Builder):
         """Give dockerd the bases that it takes only as images; each once."""
         for name, base in written.to_load:
             with self._loading:
-                if self._loaded.get(name) is not connection:
+                if name not in self._loaded:
                     load_image(connection.endpoint, base, name, folder)
-                    self._loaded[name] = connection
+                    self._loaded.append(name)
 
     def close(self) -> None:
         """Take back what was lent to dockerd, and close the connection."""
         with self._lock:
-            for name, connection in self._loaded.items():
-                forget_image(connection.endpoint, name)
-            self._loaded.clear()
-            for each in (self._connection, *self._broken):
-                if each is not None:
-                    each.close()
+            if self._connection is not None:
+                for name in self._loaded:
+                    forget_image(self._connection.endpoint, name)
+                self._loaded.clear()
+                self._connection.close()
             self._connection = None
-            self._broken.clear()
 
     @contextmanager
     def build(
@@ -128,22 +125,45 @@ class BuildkitBuilder(Builder):
                 hint="leave `provenance:` out, or use a dockerd with containerd's image store, or"
                 " a buildkitd",
             )
-        written = write(
-            request, whole=worker.whole, network=self._options.network,
-            loads=connection.docker,
-        )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="envgraph-buildkit-") as name:
             folder = Path(name)
-            self._load(connection, written, folder)
-            run = Run(connection, self._options, self._context, request, written, on_event, folder)
-            run.solve(cancel)
+            run, own = self._run(connection, request, on_event, folder, cancel)
             with run.exported() as exported:
-                result = result_of(exported, request, folder)
+                result = result_of(exported, request, folder, own=own)
             run.spool.unlink(missing_ok=True)
             if self._options.provenance:
                 statement = statement_of(connection, run.ref, result, run.redactor.clean)
                 result = replace(result, provenance=statement)
             yield result
+
+    def _run(
+        self,
+        connection: Connection,
+        request: BuildRequest,
+        on_event: Callable[[Event], None],
+        folder: Path,
+        cancel: Cancel,
+    ) -> tuple[Run, bool]:
+        """The build, done: on what BuildKit has of the base already, where it has it still.
+
+        And whether BuildKit has the host's own layers now, since it lost what it made.
+        """
+        whole = connection.worker().whole
+        own = lent(request, whole=whole) if self._options.lend_layers else None
+        for attempt in (own, None) if own is not None else (None,):
+            asked = request if attempt is None else attempt.request
+            written = write(
+                asked, whole=whole, network=self._options.network, loads=connection.docker
+            )
+            self._load(connection, written, folder)
+            run = Run(connection, self._options, self._context, asked, written, on_event, folder)
+            try:
+                run.solve(cancel)
+                return run, own is not None and attempt is None
+            except BuilderError:
+                if attempt is None or not attempt.asked:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _check_platform(wanted: Platform, offered: tuple[Platform, ...]) -> None:
@@ -172,7 +192,7 @@ class Run:
         self._written = written
         self.spool = folder / "image.tar"
         self._blobs = folder / "blobs"
-        self._blobs.mkdir()
+        self._blobs.mkdir(exist_ok=True)
         self._manifest = ""
         self._spool = FileTarget(self.spool)
         self.ref = uuid.uuid4().hex
@@ -183,10 +203,12 @@ class Run:
             Tree((), _nothing) if request.context is None else tree_of(request.context)
         )
         self._shared_key = _shared_key(context.root, trees["context"])
-        bases = Bases(written.by_blobs, bases_of(request), self._blobs)
+        known = partial(known_blob, request)
+        bases = Bases(written.by_blobs, bases_of(request), self._blobs, known)
+        self._opened = Opened()
         self._handlers = {
             **FileSync(trees, request.epoch).handlers(),
-            **Content(_stores(self._imports, self._exports), bases).handlers(),
+            **Content(_stores(self._imports, self._exports), bases, self._opened).handlers(),
             **FileSend({0: self._spool}).handlers(),
             **logins(lambda host: context.credentials(host, ""), redactor),
             **secrets(request.secrets, redactor),
@@ -221,6 +243,7 @@ class Run:
             if not whole:
                 save_image(self._connection.endpoint, name, self.spool)
         finally:
+            self._opened.close()
             if not whole:
                 forget_image(self._connection.endpoint, name)
         self._manifest = answer.get("containerimage.digest", "")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from envgraph.api import (
     CAN_BASE_BLOBS,
     CAN_DOCKERFILE,
+    CAN_KNOWN_LAYERS,
     CAN_NO_NETWORK,
     CAN_PINNED_BASES,
     CAN_RUN,
@@ -188,7 +189,7 @@ class Connection:
     def capabilities(self) -> Capabilities:
         """What the worker can do."""
         worker = self.worker()
-        features = {CAN_RUN, CAN_DOCKERFILE, CAN_SECRETS, CAN_NO_NETWORK}
+        features = {CAN_RUN, CAN_DOCKERFILE, CAN_SECRETS, CAN_NO_NETWORK, CAN_KNOWN_LAYERS}
         if worker.whole:
             features |= {CAN_PINNED_BASES, CAN_BASE_BLOBS}
         elif self.docker:

@@ -6,12 +6,10 @@ them. A call names its store in a header. A layer of a base is never sent back: 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -19,6 +17,7 @@ from envgraph.api import Base, Digest, DigestError
 from envgraph.errors import NotFoundError
 from envgraph_buildkit.messages import encode, message
 from envgraph_buildkit.normal import Hashing
+from envgraph_buildkit.opened import Opened, skip
 from envgraph_buildkit.quiet import grpc
 from envgraph_buildkit.session import Refusal
 
@@ -48,11 +47,17 @@ class Store(Protocol):
 class Bases:
     """The blobs of some bases, and a folder for those of the image."""
 
-    def __init__(self, by_blobs: Iterable[Base], known: Iterable[Base], folder: Path) -> None:
+    def __init__(
+        self,
+        by_blobs: Iterable[Base],
+        known: Iterable[Base],
+        folder: Path,
+        is_known: Callable[[Digest], bool] = lambda digest: False,
+    ) -> None:
         """Read each base's manifest, for the sizes of what it names.
 
         ``by_blobs``: bases that BuildKit reads here. ``known``: bases whose layers need not
-        be sent. ``folder``: for what is sent.
+        be sent; ``is_known``: whether another blob need not. ``folder``: for what is sent.
         """
         self._blobs: dict[Digest, tuple[Base, int]] = {}
         for base in by_blobs:
@@ -64,6 +69,7 @@ class Bases:
                 self._blobs[Digest(part["digest"])] = (base, int(part["size"]))
         self._known = {layer.descriptor.digest for base in known for layer in base.layers}
         self._folder = folder
+        self._is_known = is_known
 
     def size(self, digest: Digest) -> int:
         """Of a base's blob."""
@@ -76,9 +82,10 @@ class Bases:
         return base.open_blob(digest)
 
     def place(self, digest: Digest) -> Path | None:
-        """In the folder, unless a base has it."""
+        """In the folder, unless the host has it."""
         path = place_of(self._folder, digest)
-        return None if digest in self._known or path.exists() else path
+        here = digest in self._known or path.exists() or self._is_known(digest)
+        return None if here else path
 
 
 class Layout:
@@ -112,10 +119,19 @@ class Layout:
 class Content:
     """Stores by name, behind the content service."""
 
-    def __init__(self, stores: Mapping[str, Store], default: Store | None = None) -> None:
-        """``default`` is for calls that name no store of ``stores``."""
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        default: Store | None = None,
+        opened: Opened | None = None,
+    ) -> None:
+        """``default`` is for calls that name no store of ``stores``.
+
+        ``opened`` keeps blobs open between calls, until its owner closes it.
+        """
         self._stores = stores
         self._default = default
+        self._opened = opened
 
     def _store(self, context: Any) -> Store:
         names = [str(value) for key, value in context.invocation_metadata() if key == _STORE_NAME]
@@ -150,6 +166,16 @@ class Content:
         info = message("ContentInfo")(digest=str(digest), size=size)
         return message("InfoResponse")(info=info)
 
+    @contextmanager
+    def _at(self, store: Store, digest: Digest, position: int) -> Iterator[BinaryIO]:
+        if self._opened is not None:
+            with self._opened.at(digest, store.open, position) as stream:
+                yield stream
+            return
+        with store.open(digest) as stream:
+            skip(stream, position)
+            yield stream
+
     def _read(self, request: Any, context: Any) -> Iterator[Any]:
         store = self._store(context)
         digest, size = self._find(store, request.digest)
@@ -157,8 +183,7 @@ class Content:
         position = request.offset
         left = min(request.size or size, size - position)
         try:
-            with store.open(digest) as stream:
-                _skip(stream, position)
+            with self._at(store, digest, position) as stream:
                 while left > 0 and (part := stream.read(min(_CHUNK, left))):
                     yield answer(offset=position, data=part)
                     position += len(part)
@@ -207,11 +232,3 @@ class Content:
 def place_of(folder: Path, digest: Digest) -> Path:
     """Where a blob that was sent lies."""
     return folder / str(digest).removeprefix("sha256:")
-
-
-def _skip(stream: BinaryIO, count: int) -> None:
-    with contextlib.suppress(OSError, io.UnsupportedOperation, AttributeError):
-        stream.seek(count)
-        return
-    while count > 0 and (part := stream.read(min(_CHUNK, count))):
-        count -= len(part)

@@ -8,7 +8,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -34,6 +34,11 @@ class Exported:
     """Each layer's name, and its DiffID."""
 
     opener: Opener
+    blobs: tuple[Digest | None, ...] = ()
+    """Each layer's blob; None where it has no digest (``docker save``)."""
+
+    verified: bool = False
+    """The blobs were hashed when they came."""
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -83,7 +88,8 @@ def read_blobs(folder: Path, manifest: str, platform: Platform) -> Iterator[Expo
             yield stream
 
     def image() -> Exported:
-        return _of_manifest(opener, {"digest": manifest, "mediaType": ""})
+        found = _of_manifest(opener, {"digest": manifest, "mediaType": ""})
+        return replace(found, verified=True)
 
     yield _checked(image, platform)
 
@@ -165,8 +171,9 @@ def _of_manifest(opener: Opener, descriptor: Any) -> Exported:
         return _of_index(opener, manifest)
     config = _blob(opener, manifest["config"])
     diff_ids = [Digest(text) for text in json.loads(config)["rootfs"]["diff_ids"] or []]
-    names = [_name(Digest(layer["digest"])) for layer in manifest["layers"] or []]
-    return Exported(config, tuple(zip(names, diff_ids, strict=True)), opener)
+    blobs = [Digest(layer["digest"]) for layer in manifest["layers"] or []]
+    members = zip(map(_name, blobs), diff_ids, strict=True)
+    return Exported(config, tuple(members), opener, tuple(blobs))
 
 
 def _of_docker(opener: Opener) -> Exported:
@@ -176,4 +183,5 @@ def _of_docker(opener: Opener) -> Exported:
     if hashlib.sha256(config).hexdigest() != name:
         raise wrong(f"the config {name} has other bytes")
     diff_ids = [Digest(text) for text in json.loads(config)["rootfs"]["diff_ids"] or []]
-    return Exported(config, tuple(zip(entry["Layers"] or [], diff_ids, strict=True)), opener)
+    members = tuple(zip(entry["Layers"] or [], diff_ids, strict=True))
+    return Exported(config, members, opener, (None,) * len(members))

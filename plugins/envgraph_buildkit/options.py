@@ -56,6 +56,11 @@ class BuildkitOptions:
     """The network of ``RUN`` in builds that may have one: ``default`` or ``host``, which the
     server must allow."""
 
+    lend_layers: bool = False
+    """Build the next step on the layers as BuildKit made them, where it still has these: the
+    base is not sent, and a step sees the times that files really got. What it writes may then
+    depend on what BuildKit still has."""
+
     provenance: str = ""
     """``max``: keep how each step was built, as BuildKit tells it. It changes no image."""
 

@@ -8,7 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import files, image, lock, plan, rebase, registry, store, versions
+from tests.bench import builders, files, image, lock, plan, rebase, registry, store, versions
 from tests.bench.bench import Bench
 from tests.bench.report import document, markdown, show
 
@@ -18,6 +18,7 @@ GROUPS = {
     "rebase": rebase.run,
     "lock": lock.run,
     "image": image.run,
+    "builders": builders.run,
     "store": store.run,
     "registry": registry.run,
     "versions": versions.run,

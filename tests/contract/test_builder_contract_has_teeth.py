@@ -15,6 +15,7 @@ import pytest
 from _pytest.outcomes import Failed
 
 from envgraph.api import (
+    CAN_KNOWN_LAYERS,
     CAN_PROVENANCE,
     CAN_RUN,
     Base,
@@ -25,6 +26,8 @@ from envgraph.api import (
     Capabilities,
     Digest,
     Event,
+    Layer,
+    LayerSource,
     Platform,
     Steps,
 )
@@ -172,6 +175,53 @@ class KeepsOldFiles(Broken):
         return dataclasses.replace(request, context=context)
 
 
+class Knowing(Broken):
+    """Asks the host for layers that it has, as it should."""
+
+    def rule(self, request: BuildRequest, layer: Layer) -> str:
+        return f"{layer.diff_id} {request.epoch}"
+
+    def capabilities(self) -> Capabilities:
+        found = super().capabilities()
+        return dataclasses.replace(found, features=found.features | {CAN_KNOWN_LAYERS})
+
+    @contextmanager
+    def build(
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel
+    ) -> Iterator[BuildResult]:
+        with super().build(request, on_event, cancel) as result:
+            sources = [
+                (layer, LayerSource(Digest.of(b"what"), self.rule(request, layer)))
+                for layer in result.layers
+            ]
+            asked = request.known
+            layers = [(asked and asked.layer(source)) or layer for layer, source in sources]
+            yield dataclasses.replace(
+                result,
+                layers=tuple(layers),
+                sources=tuple((layer.diff_id, source) for layer, source in sources),
+            )
+
+
+class ForgetsTheEpochInItsRule(Knowing):
+    def rule(self, request: BuildRequest, layer: Layer) -> str:
+        return f"{layer.descriptor.size}"
+
+
+class KnowsTooMuch(Knowing):
+    def rule(self, request: BuildRequest, layer: Layer) -> str:
+        return "any"
+
+
+class SaysNoSources(Knowing):
+    @contextmanager
+    def build(
+        self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel
+    ) -> Iterator[BuildResult]:
+        with super().build(request, on_event, cancel) as result:
+            yield dataclasses.replace(result, sources=())
+
+
 BROKEN = {
     IgnoresTheEpoch: "test_the_epoch_is_the_time_of_everything",
     IgnoresTheBase: "test_a_base_lies_below",
@@ -186,6 +236,9 @@ BROKEN = {
     NeverStops: "test_a_build_that_was_given_up_before",
     HidesWhere: "test_a_missing_source_is_told_with_its_line",
     KeepsOldFiles: "test_a_changed_file_changes_the_layer",
+    ForgetsTheEpochInItsRule: "test_nothing_is_known_of_another_epoch",
+    KnowsTooMuch: "test_known_layers_are_the_same_layers",
+    SaysNoSources: "test_what_a_layer_was_made_of_is_said",
 }
 
 
@@ -204,6 +257,6 @@ def keep(builder: CopyingBuilder, name: str, base: Base) -> None:
 
 @pytest.mark.parametrize(("broken", "name"), BROKEN.items())
 def test_a_broken_builder_fails(broken: type[Broken], name: str, base: Base) -> None:
-    keep(Broken(), name, base)
+    keep(Knowing() if issubclass(broken, Knowing) else Broken(), name, base)
     with pytest.raises((AssertionError, Failed, BuilderError)):
         keep(broken(), name, base)

@@ -22,15 +22,17 @@ pytest.register_assert_rewrite(
     "envgraph.testing.builder.contract_base",
     "envgraph.testing.builder.contract_failures",
     "envgraph.testing.builder.contract_files",
+    "envgraph.testing.builder.contract_known",
     "envgraph.testing.builder.contract_runs",
 )
 
 from envgraph.testing.builder.contract_failures import FailureContract  # noqa: E402
 from envgraph.testing.builder.contract_files import FileContract  # noqa: E402
+from envgraph.testing.builder.contract_known import KnownContract  # noqa: E402
 from envgraph.testing.builder.contract_runs import RunContract  # noqa: E402
 
 __all__ = ["BuilderContract"]
 
 
-class BuilderContract(FileContract, RunContract, FailureContract):
+class BuilderContract(FileContract, RunContract, FailureContract, KnownContract):
     """All of it."""

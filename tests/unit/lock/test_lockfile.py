@@ -296,3 +296,41 @@ def test_where_one_of_many_cannot_be_written_none_is_replaced(
         write_lockfiles(files)
     assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
     assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_a_lock_without_packages_is_as_the_models_would_write_it() -> None:
+    from envgraph.lock.condalock import build_document
+
+    locks = [make_lock(0), make_lock(0, "linux-aarch64")]
+    custom = {"envgraph.format": "1", "note": "ü"}
+    sources = ["../environments/train.yml"]
+    assert lockfile._document(locks, sources, custom) == build_document(locks, [], sources, custom)
+    assert list(lockfile._document(locks, sources, custom)["metadata"]) == list(
+        build_document(locks, [], sources, custom)["metadata"]
+    )
+
+
+def test_the_lockfile_names_folders_and_not_what_is_in_them(tmp_path: Path) -> None:
+    from envgraph.lock.find import lock_sources
+    from envgraph.spec.load import load_environment
+
+    folder = tmp_path / "environments"
+    for name in ("context/Dockerfile", "context/app/main.py", "data/a/b", "data/c", "one.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("FROM scratch\n")
+    (folder / "context.yml").write_text("name: c\nbuild: {path: context}\n")
+    (folder / "steps.yml").write_text(
+        "name: s\nimage: scratch\ndocker_steps: ['COPY data /data', 'COPY one.txt /']\n"
+    )
+    found = {}
+    for name in ("context", "steps"):
+        spec = load_environment(folder / f"{name}.yml").spec
+        assert spec is not None
+        found[name] = lock_sources(spec, tmp_path / "locks" / "x.conda-lock.yml")
+    assert found["context"] == (
+        "../environments/context.yml", "../environments/context",
+        "../environments/context/Dockerfile",
+    )  # fmt: skip
+    assert found["steps"] == (
+        "../environments/steps.yml", "../environments/data", "../environments/one.txt",
+    )  # fmt: skip
