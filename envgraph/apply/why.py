@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from envgraph.diff.versions import Side
-from envgraph.diff.why import (
-    Explanation,
-    Why,
-    context_of,
-    explain,
-    explain_image,
-    image_inputs,
-)
+from envgraph.diff.deciding import Explanation
+from envgraph.diff.why import Why, context_of, explain, explain_image, image_inputs
 from envgraph.image.compress import default_compression
 from envgraph.interchange.parcel import nodes_of
-from envgraph.model.config import WorkspaceConfig
 from envgraph.registry.artifacts import Assembly
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from envgraph.diff.versions import Side
+    from envgraph.model.config import WorkspaceConfig
 
 OTHER_OPTIONS = (
     "one of the images was assembled with other options, or by another compressor, than this"

@@ -6,15 +6,18 @@ image does not say is not compared, and that is told (``unknown``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from envgraph.diff.deciding import Explanation, Input
 from envgraph.diff.packages import PackageChange, compare_packages
 from envgraph.diff.versions import Lines, Moved, compare_maps
-from envgraph.diff.why import Explanation, Input
-from envgraph.model.locked import LockedBase, LockedPackage
-from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from envgraph.model.locked import LockedBase, LockedPackage
+    from envgraph_store.digest import Digest
 
 VARIABLE: Final = "variable "
 LABEL: Final = "label "

@@ -9,8 +9,9 @@ from envgraph.cli.views.text import listed, many, size
 
 if TYPE_CHECKING:
     from envgraph.cli.session import Session
+    from envgraph.diff.deciding import Explanation
     from envgraph.diff.pictures import PictureWhy
-    from envgraph.diff.why import Explanation, Why
+    from envgraph.diff.why import Why
 
 _MOST: Final = 20
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envgraph.diff.deciding import deciding
 from envgraph.diff.versions import Lines, Side, compare_lines, compare_versions
 from envgraph.diff.why import (
-    deciding,
     definition_inputs,
     definition_key,
     explain,
@@ -25,6 +24,9 @@ from envgraph.model.canonical import digest_of
 from envgraph.model.identity import DEFINITION_SCHEMA, lock_identity
 from envgraph.model.locked import LockedBase, LockedContext, LockedEnvironment, LockedPackage
 from envgraph_store.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BASE = LockedBase("docker.io/library/python:3.12", Digest.of(b"base"), "", Digest.of(b"config"))
 
