@@ -135,6 +135,11 @@ def docker_rules(lines: Sequence[str]) -> DockerRules:
             continue
         if ".." in parts:
             parts = _clean(parts)
+            if parts[:1] == [".."] and not line.startswith("/"):
+                continue  # it names what lies outside, as for docker
+            parts = [part for part in parts if part != ".."]
+            if not parts:
+                continue
         patterns.append((re.compile(docker_regex("/".join(parts)), re.DOTALL), takes_back))
     return DockerRules(tuple(patterns))
 
@@ -142,8 +147,8 @@ def docker_rules(lines: Sequence[str]) -> DockerRules:
 def _clean(parts: Sequence[str]) -> list[str]:
     kept: list[str] = []
     for part in parts:
-        if part == "..":
-            del kept[-1:]
+        if part == ".." and kept[-1:] not in ([], [".."]):
+            del kept[-1]
         else:
             kept.append(part)
     return kept

@@ -64,7 +64,8 @@ class BuildkitBuilder(Builder):
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._loading = threading.Lock()
-        self._loaded: list[str] = []
+        self._loaded: dict[str, Connection] = {}
+        self._broken: list[Connection] = []
 
     @property
     def title(self) -> str:
@@ -79,6 +80,9 @@ class BuildkitBuilder(Builder):
 
     def _connected(self) -> Connection:
         with self._lock:
+            if self._connection is not None and self._connection.broken:
+                self._broken.append(self._connection)  # other builds may still end on it
+                self._connection = None
             if self._connection is None:
                 self._connection = Connection(self._endpoint())
             return self._connection
@@ -94,19 +98,21 @@ class BuildkitBuilder(Builder):
         """Give dockerd the bases that it takes only as images; each once."""
         for name, base in written.to_load:
             with self._loading:
-                if name not in self._loaded:
+                if self._loaded.get(name) is not connection:
                     load_image(connection.endpoint, base, name, folder)
-                    self._loaded.append(name)
+                    self._loaded[name] = connection
 
     def close(self) -> None:
         """Take back what was lent to dockerd, and close the connection."""
         with self._lock:
-            if self._connection is not None:
-                for name in self._loaded:
-                    forget_image(self._connection.endpoint, name)
-                self._loaded.clear()
-                self._connection.close()
+            for name, connection in self._loaded.items():
+                forget_image(connection.endpoint, name)
+            self._loaded.clear()
+            for each in (self._connection, *self._broken):
+                if each is not None:
+                    each.close()
             self._connection = None
+            self._broken.clear()
 
     @contextmanager
     def build(

@@ -6,6 +6,7 @@ A builder without one has to refuse it; that is tried in its place.
 from __future__ import annotations
 
 import dataclasses
+import uuid
 
 import pytest
 
@@ -71,7 +72,8 @@ class RunContract(Abilities):
     def test_what_a_step_prints_is_told(
         self, builder: Builder, base: Base, platform: Platform
     ) -> None:
-        recipe = steps(base, "RUN echo out-of-$((40 + 2)); echo err-of-$((40 + 3)) >&2")
+        new = uuid.uuid4().hex  # a step that is taken out of a cache prints nothing
+        recipe = steps(base, f"RUN echo out-of-$((40 + 2)); echo err-of-$((40 + 3)) >&2; : {new}")
         built = self.built(builder, CAN_RUN, self.request_of(platform, recipe))
         if built is None:
             return

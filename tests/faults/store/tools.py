@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,8 +180,21 @@ class Volume:
         subprocess.run([self.xfs_io, "-x", "-c", "shutdown", self.mount_point], check=True)
 
     def unmount(self) -> None:
-        """Take it away, once nobody uses it."""
+        """Take it away, once nobody uses it.
+
+        A container that another test starts at this moment has its own copy of the mount, and
+        a file system that was cut off lives on in it: so this waits until the device is gone.
+        """
         subprocess.run(["umount", self.mount_point], check=True)
+        until = time.monotonic() + 120
+        while self._attached() and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def _attached(self) -> bool:
+        found = subprocess.run(
+            [require_tool("losetup"), "-j", self.image], capture_output=True, check=True
+        )
+        return bool(found.stdout)
 
 
 @contextmanager
