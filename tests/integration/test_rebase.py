@@ -69,6 +69,8 @@ def test_the_same_packages_on_what_the_tag_means_now(desk: Desk, tmp_path: Path)
     assert (answer.code, answer.json["findings"]) == (1, [])
     answer = desk.ok("rebase", "--all")
     assert answer.out == "No changes. 1 environment stands on the base already.\n"
+    answer = desk.ok("rebase", "--on", "debian:12")
+    assert answer.out == "No changes. No environment stands on that base.\n"
 
 
 def test_another_base_is_written_into_the_file_and_nothing_else(desk: Desk, tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def _show(plan: Plan, rebase: Rebase, session: Session) -> int:
         show_plan(plan, session)
         if note := _edits_note(rebase):
             session.console.out(note)
+    elif not rebase.unchanged:
+        session.console.out("No changes. No environment stands on that base.")
     else:
         on = many(len(rebase.unchanged), "environment")
         stand = "stands" if len(rebase.unchanged) == 1 else "stand"
