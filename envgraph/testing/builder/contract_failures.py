@@ -55,7 +55,8 @@ class FailureContract(Abilities):
         if CAN_RUN not in builder.capabilities().features:
             return
         events = Events()
-        request = self.request_of(platform, steps(base, "RUN echo words; exit 9"))
+        # some builders lose the last words of a step that ends at the same moment
+        request = self.request_of(platform, steps(base, "RUN echo words; sleep 0.1; exit 9"))
         with (
             pytest.raises(BuilderError),
             builder.build(request, events, threading.Event()),

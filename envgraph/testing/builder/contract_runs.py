@@ -73,7 +73,8 @@ class RunContract(Abilities):
         self, builder: Builder, base: Base, platform: Platform
     ) -> None:
         new = uuid.uuid4().hex  # a step that is taken out of a cache prints nothing
-        recipe = steps(base, f"RUN echo out-of-$((40 + 2)); echo err-of-$((40 + 3)) >&2; : {new}")
+        says = "echo out-of-$((40 + 2)); echo err-of-$((40 + 3)) >&2"
+        recipe = steps(base, f"RUN {says}; sleep 0.1; : {new}")
         built = self.built(builder, CAN_RUN, self.request_of(platform, recipe))
         if built is None:
             return
