@@ -22,6 +22,7 @@ from envgraph.api import (
 from envgraph.registry.retrying import Policy, RetryingRepository
 from envgraph_oci.options import OciOptions
 from envgraph_oci.registry import OciRegistry
+from envgraph_oci.wire import Wire
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -64,12 +65,14 @@ def opened(
 ) -> Iterator[OciRegistry]:
     """A registry, without the user's setup unless a test gives one."""
     registry = OciRegistry(
-        OciOptions(url, **options),
-        root="/",
-        lookup=lookup or Logins(),
-        environ=environ or {},
-        clock=clock or Clock(),
-        wall=wall or (lambda: 0.0),
+        Wire(
+            OciOptions(url, **options),
+            root="/",
+            lookup=lookup or Logins(),
+            environ=environ or {},
+            clock=clock or Clock(),
+            wall=wall or (lambda: 0.0),
+        )
     )
     try:
         yield registry

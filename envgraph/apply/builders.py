@@ -209,17 +209,20 @@ class Absent(Builder):
 
     def capabilities(self) -> Capabilities:
         """Always BuilderError ``offline``."""
-        raise BuilderError(
-            f"{self._title} would be reached over a network, and --offline opens no connection",
-            code="offline",
-            hint="name a unix socket, or build without --offline",
-        )
+        raise self._offline()
 
     def build(
         self, request: BuildRequest, on_event: Callable[[Event], None], cancel: Cancel
     ) -> AbstractContextManager[BuildResult]:
-        """Never comes to it."""
-        raise NotImplementedError
+        """Always BuilderError ``offline``."""
+        raise self._offline()
+
+    def _offline(self) -> BuilderError:
+        return BuilderError(
+            f"{self._title} would be reached over a network, and --offline opens no connection",
+            code="offline",
+            hint="name a unix socket, or build without --offline",
+        )
 
 
 def plugin_options(plugin: BuilderPlugin, provider: Provider) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -26,7 +27,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Node:
+class Node(ABC):
     """An operation; each is one of its own, however equal its bytes are to another's."""
 
     inputs: tuple[Output | None, ...] = ()
@@ -48,9 +49,9 @@ class Node:
         """
         return set()
 
+    @abstractmethod
     def fill(self, op: Any, place: Callable[[Output | None], int]) -> None:
         """Put the operation into ``op``; ``place`` adds an input and gives its index."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -15,10 +15,10 @@ from envgraph_oci.options import OciOptions, for_host, place_of
 def open_registry(options: OciOptions, context: PluginContext) -> Iterator[Registry]:
     """The registry behind options, until the end of the ``with`` block."""
     from envgraph_oci.registry import OciRegistry
+    from envgraph_oci.wire import Wire
 
-    registry = OciRegistry(
-        options, root=context.root, lookup=context.credentials, environ=os.environ
-    )
+    wire = Wire(options, root=context.root, lookup=context.credentials, environ=os.environ)
+    registry = OciRegistry(wire)
     try:
         yield registry
     finally:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from envgraph.api import RegistryError
 from envgraph_oci.answers import Call
-from envgraph_oci.auth import Lookup
-from envgraph_oci.options import OciOptions
 from envgraph_oci.repository import OciRepository
 from envgraph_oci.wire import Wire
 
@@ -16,20 +13,9 @@ from envgraph_oci.wire import Wire
 class OciRegistry:
     """An OCI registry; :class:`envgraph.api.Registry`. Opens nothing until it is asked."""
 
-    def __init__(
-        self,
-        options: OciOptions,
-        *,
-        root: str,
-        lookup: Lookup,
-        environ: Mapping[str, str],
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        """Bind; RegistryError ``registry-options`` when the options cannot be meant."""
-        self._wire = Wire(
-            options, root=root, lookup=lookup, environ=environ, clock=clock, wall=wall
-        )
+    def __init__(self, wire: Wire) -> None:
+        """Speak over ``wire``, and close it at the end."""
+        self._wire = wire
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ from envgraph.plugins import Plugins
 from envgraph.registry.remotes import Remotes
 from envgraph_oci.options import OciOptions
 from envgraph_oci.registry import OciRegistry
+from envgraph_oci.wire import Wire
 from tests.registries import RunningRegistry, docker_registry
 from tests.services import require_tool
 
@@ -33,7 +34,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistr
 @pytest.fixture
 def registry(running: RunningRegistry) -> Iterator[OciRegistry]:
     with_prefix = OciOptions(f"{running.host}/ml")
-    opened = OciRegistry(with_prefix, root="/", lookup=lambda host, scope: None, environ={})
+    opened = OciRegistry(Wire(with_prefix, root="/", lookup=lambda host, scope: None, environ={}))
     yield opened
     opened.close()
 

@@ -29,13 +29,13 @@ DIGEST = f"sha256:{'0' * 64}"
             "type=registry,ref=h/c,image-manifest=true",
             RegistryCache("h/c", "max", attributes={"image-manifest": "true"}),
         ),
-        ("type=local,dest=sub/c", LocalCache(Path("/root/sub/c"), "max")),
+        ("type=local,dest=sub/c", LocalCache(Path("/place/sub/c"), "max")),
         ("type=local,dest=/c,tag=t,mode=min", LocalCache(Path("/c"), "min", "t")),
         ("type=s3,bucket=b", OtherCache("s3", {"mode": "max", "bucket": "b"})),
     ],
 )
 def test_a_text_is_a_cache(text: str, made: object) -> None:
-    assert caching.of_text(read_cache(text, kept=True), Path("/root")) == made
+    assert caching.of_text(read_cache(text, kept=True), Path("/place")) == made
 
 
 @pytest.mark.parametrize(
