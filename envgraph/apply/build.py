@@ -11,9 +11,9 @@ apply of known packages then fetches nothing and reads no archive, and starts so
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
 
 from envgraph.api.events import Event
 from envgraph.apply.batches import Batches
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from envgraph.apply.builders import Builders
     from envgraph.lock.registry_bases import RegistryBases
 
+_TO_END: Final = 15.0
+"""Seconds that a builder has to end a step which was cancelled."""
+
 
 class NodeBuilder:
     """Builds nodes into one store. ``settle`` makes what is finished durable."""
@@ -66,6 +69,8 @@ class NodeBuilder:
     ) -> None:
         """Bind the parts; opens nothing."""
         self._cancel = threading.Event()
+        self._idle = threading.Condition()
+        self._at_builder = 0
         self.halt = threading.Event()
         """Set, nothing is tried again: what runs may end, and nothing new begins."""
 
@@ -95,9 +100,14 @@ class NodeBuilder:
             self.observer.look_again()
 
     def close(self) -> None:
-        """Drop what was not settled, and end what a builder still runs."""
+        """End what a builder still runs, and drop what was not settled.
+
+        A builder ends a step that is cancelled; it is waited for, and not for ever.
+        """
         self._cancel.set()
         self.halt.set()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._at_builder, _TO_END)
         self._batches.close()
 
     @property
@@ -261,13 +271,24 @@ class NodeBuilder:
             self.observer.look_again()
             if self.observer.built(node.key) is not None:
                 return  # by another apply, since this one was planned
-            with self._store.transaction() as batch:
+            with self._at_work(), self._store.transaction() as batch:
                 made = maker.make(node, self._users[node.key], self.observer, batch)
                 batch.commit()
             self.observer.look_again()
         with self._lock:
             self.layers_built += made.layers
             self.bytes_written += made.bytes
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        with self._idle:
+            self._at_builder += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._at_builder -= 1
+                self._idle.notify_all()
 
     # -- images ----------------------------------------------------------
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ class Two:
         built = BuiltDesk.make(root / "desk", channel.url, root / "base", root / "storage")
         built.settings(secrets={"word": f"file:{self.fifo}"})
         built.steps("train", _STEP)
-        self.desk = built.desk
+        self.built, self.desk = built, built.desk
         self.other = root / "desk" / "other"
         shutil.copytree(self.desk.folder, self.other)
         settings = json.loads((self.other / "envgraph.yaml").read_text())
@@ -110,3 +111,29 @@ def test_ctrl_c_twice_ends_the_waiting(tmp_path: Path) -> None:
     os.close(gate)
     first.communicate(timeout=300)
     assert first.returncode == 0
+
+
+def processes_with(word: str) -> list[str]:
+    """The command lines of this machine's processes that name something."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found += [line] if word in line else []
+    return found
+
+
+def test_ctrl_c_twice_leaves_no_step_behind(tmp_path: Path) -> None:
+    """RELIABILITY 88: children are reaped; a step may take hours, and holds its storage."""
+    two = Two(tmp_path)
+    two.built.steps("train", "RUN echo be''gun; sleep 1000")
+    process = two.apply(two.desk.folder)
+    assert process.stdout is not None
+    assert any("begun" in line for line in process.stdout)
+    assert processes_with(str(two.built.storage))
+    process.send_signal(signal.SIGINT)
+    assert any("interrupted" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert processes_with(str(two.built.storage)) == []
